@@ -1,0 +1,20 @@
+"""The names of the Kubernetes side: API group, labels, annotations."""
+
+GROUP = "llmpool.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "LLMWorkerPool"
+PLURAL = "llmworkerpools"
+SHORT_NAME = "lwp"
+
+LABEL_NAME = "app.kubernetes.io/name"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_POOL = f"{GROUP}/pool"
+"""On Deployments and pods: the name of the pool they belong to (same namespace)."""
+LABEL_REDIS_SECRET = f"{GROUP}/redis"
+"""On a Secret, value ``true``: the operator may read it for Redis credentials."""
+
+APP_NAME = "llm-worker"
+MANAGER = "llmpool-operator"
+"""Field manager of every server-side apply, and the value of ``managed-by``."""
+ANNOTATION_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"

@@ -1,0 +1,64 @@
+"""What a worker tells its pool, about once a second."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class WorkerState(StrEnum):
+    """Where a worker is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    """Claims nothing new and finishes what it has."""
+    DRAINED = "drained"
+    """Holds nothing, and its last claim call has returned: it may be ended."""
+
+
+class GPUReport(BaseModel):
+    """One GPU as NVML tells it. A reading the card doesn't give is None, never zero."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    index: int
+    name: str
+    utilization: float | None = None
+    """Fraction of the sample period in which a kernel ran, 0..1. Busy time, not load."""
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+
+
+class WorkerReport(BaseModel):
+    """One worker's state, the value of its field in ``{pool:NS/NAME}:workers``.
+
+    Unknown fields are ignored, so that an older operator reads a newer worker. Missing readings are None.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    worker: str
+    pool: str
+    state: WorkerState
+    at_ms: int
+    """When this was written, Unix ms by Redis' clock."""
+    in_flight: int
+    capacity: int
+    queues: list[str]
+    done: int = 0
+    """Jobs this process has settled since it started, whatever their status."""
+    jobs_per_second: float | None = None
+    """Settled jobs, averaged over the last minute of work."""
+    tokens_per_second: float | None = None
+    resident_models: list[str] | None = None
+    cpu: float | None = None
+    """Cores in use by this process, 1.0 is one whole core."""
+    memory_bytes: int | None = None
+    gpus: list[GPUReport] | None = None
+    version: str = ""
+
+    def is_fresh(self, now_ms: int, ttl_ms: int = 5_000) -> bool:
+        """Whether this says anything about now: a worker without a fresh report is unknown, not idle."""
+        return now_ms - self.at_ms <= ttl_ms
