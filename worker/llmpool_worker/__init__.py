@@ -1,0 +1,1 @@
+"""The worker: claim, check, run, settle, tell."""

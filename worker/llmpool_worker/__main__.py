@@ -1,0 +1,5 @@
+"""``python -m llmpool_worker``."""
+
+from .main import main
+
+main()

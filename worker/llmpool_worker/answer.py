@@ -1,0 +1,97 @@
+"""What a model has said so far, and the results that can be made of it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmpool_contract import Job, JobError, Result, Status, Timings, Usage
+
+from .backends.base import BackendError, Embeddings, ErrorKind, Event, Final, Text, Thinking, ToolCalls
+from .queue.types import Claim
+
+
+class Answer:
+    """Gathers a stream's events, within a bound."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._text: list[str] = []
+        self._thinking: list[str] = []
+        self._bytes = 0
+        self.tool_calls: list[dict[str, Any]] = []
+        self.vectors: list[list[float]] | None = None
+        self.final: Final | None = None
+
+    def take(self, event: Event) -> tuple[str, str] | None:
+        """Add an event; answers (kind, text) where it is something to stream. Raises BackendError past the bound."""
+        match event:
+            case Text(text):
+                return self._take_text("text", self._text, text)
+            case Thinking(text):
+                return self._take_text("thinking", self._thinking, text)
+            case ToolCalls(calls):
+                self.tool_calls += calls
+            case Embeddings(vectors):
+                self.vectors = vectors
+            case Final():
+                self.final = event
+        return None
+
+    def _take_text(self, kind: str, parts: list[str], text: str) -> tuple[str, str]:
+        text = text if text.isascii() else whole_characters(text)
+        self._bytes += len(text) if text.isascii() else len(text.encode())
+        if self._bytes > self._max_bytes:
+            raise BackendError(
+                ErrorKind.PERMANENT, "output_too_large", f"an answer of more than {self._max_bytes} bytes"
+            )
+        parts.append(text)
+        return kind, text
+
+    def succeeded(self, job_id: str, job: Job, claim: Claim, model: str, timings: Timings, worker: str) -> Result:
+        """The result of a whole answer."""
+        final = self.final or Final()
+        return Result(
+            id=job_id,
+            status=Status.SUCCEEDED,
+            model_used=model,
+            content="".join(self._text) if job.type != "embed" else None,
+            thinking="".join(self._thinking) or None,
+            tool_calls=self.tool_calls or None,
+            embeddings=self.vectors,
+            finish_reason=final.finish_reason,
+            usage=Usage(input_tokens=final.input_tokens, output_tokens=final.output_tokens),
+            timings=timings.model_copy(update={"load": final.load_s}),
+            attempts=claim.element.attempts + 1,
+            worker=worker,
+            handle=claim.handle,
+            metadata=job.metadata,
+        )
+
+
+def unanswered(
+    job_id: str,
+    claim: Claim,
+    status: Status,
+    worker: str,
+    *,
+    error: JobError | None = None,
+    job: Job | None = None,
+    timings: Timings | None = None,
+    attempts: int | None = None,
+) -> Result:
+    """The result of a job that failed, expired or was cancelled. ``attempts``: times a model was asked."""
+    return Result(
+        id=job_id,
+        status=status,
+        error=error,
+        timings=timings,
+        attempts=claim.element.attempts if attempts is None else attempts,
+        worker=worker,
+        handle=claim.handle,
+        metadata=job.metadata if job else None,
+    )
+
+
+def whole_characters(text: str) -> str:
+    """Text without lone surrogates, which JSON can carry and UTF-8 can't; pairs that were split are joined."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

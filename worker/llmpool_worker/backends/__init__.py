@@ -1,0 +1,5 @@
+"""Model servers behind one Protocol: ``ollama``, ``openai`` (any /v1), ``echo`` (none at all)."""
+
+from .base import Backend, BackendError, ErrorKind, Event, ask
+
+__all__ = ["Backend", "BackendError", "ErrorKind", "Event", "ask"]

@@ -1,0 +1,127 @@
+"""What every model server looks like to a worker: streams of events, and errors of a few kinds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from llmpool_contract import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCalls:
+    """Calls that the model asks for."""
+
+    calls: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """One vector per input, in the inputs' order."""
+
+    vectors: list[list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The server's own word that the answer is whole. None: it didn't say."""
+
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    load_s: float | None = None
+
+
+Event = Text | Thinking | ToolCalls | Embeddings | Final
+
+
+class ErrorKind(StrEnum):
+    """What a failure means for the job."""
+
+    PERMANENT = "permanent"
+    """The same request will fail again: bad request, no such model."""
+    RETRYABLE = "retryable"
+    """The server failed at it: costs an attempt."""
+    UNAVAILABLE = "unavailable"
+    """Nothing was asked: the server is full, or isn't there. Costs no attempt."""
+
+
+class BackendError(Exception):
+    """A request failed. ``message`` is the server's, bounded, without the request's text."""
+
+    def __init__(self, kind: ErrorKind, code: str, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.code = code
+        self.message = message[:1_000]
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server can be asked beside answering, as flags instead of questions about its class."""
+
+    residency: bool = False
+    load: bool = False
+    embed: bool = True
+
+
+class Backend(Protocol):
+    """A model server. Each stream ends with exactly one :class:`Final`; a stream that ends without one failed.
+
+    All three raise :class:`BackendError`. Closing the iterator closes the request.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    def chat(self, job: Job, model: str) -> AsyncGenerator[Event]:
+        """Stream the next turn of a conversation."""
+        ...
+
+    def generate(self, job: Job, model: str) -> AsyncGenerator[Event]:
+        """Stream what follows a prompt."""
+        ...
+
+    def embed(self, job: Job, model: str) -> AsyncGenerator[Event]:
+        """One :class:`Embeddings` with a vector per input, then :class:`Final`."""
+        ...
+
+    async def models(self) -> list[str]:
+        """The names that the server lists."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
+
+
+def ask(backend: Backend, job: Job, model: str) -> AsyncGenerator[Event]:
+    """The one of a backend's three streams that a job is for."""
+    match job.type:
+        case "chat":
+            return backend.chat(job, model)
+        case "generate":
+            return backend.generate(job, model)
+    return backend.embed(job, model)
+
+
+def input_texts(job: Job) -> list[str]:
+    """An embed job's inputs as a list."""
+    return [job.input] if isinstance(job.input, str) else list(job.input or [])

@@ -1,0 +1,68 @@
+"""Keeping what we hold: one renewal for all of it, every third of a lease, until the very end of a drain."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from .held import Held, HeldJob, Stop
+from .queue.store import QueueStore
+from .queue.types import Hold
+
+log = structlog.get_logger()
+
+
+class LeaseKeeper:
+    """Renews on a connection of its own. A failed renewal is repeated, never fatal; a lost lease stops its job."""
+
+    def __init__(self, redis: Redis, store: QueueStore, held: Held, failed: Callable[[], None]) -> None:
+        self._redis, self._store, self._held, self._failed = redis, store, held, failed
+        self._lease_s = store.limits.lease_ms / 1_000
+
+    async def run(self) -> None:
+        """Until cancelled. After a failure the next try comes sooner, well within what is left of the lease."""
+        while True:
+            ok = await self.turn()
+            await asyncio.sleep(self._lease_s / 3 if ok else min(1.0, self._lease_s / 12))
+
+    async def turn(self) -> bool:
+        """Renew everything once, then stop what can't be shown to be ours. False: Redis didn't answer."""
+        ok = True
+        for keys, jobs in self._held.by_queue().items():
+            sent_at = time.monotonic()
+            try:
+                holds = await self._store.renew(self._redis, keys, [(h.claim, _id(h)) for h in jobs])
+            except (RedisError, OSError) as error:
+                ok = False
+                self._failed()
+                log.warning("renewal_failed", queue=keys.queue, jobs=len(jobs), error=type(error).__name__)
+                continue
+            for job, hold in zip(jobs, holds, strict=True):
+                self._apply(job, hold, sent_at + self._lease_s)
+        self._stop_overdue(time.monotonic())
+        return ok
+
+    @staticmethod
+    def _apply(job: HeldJob, hold: Hold, until: float) -> None:
+        match hold:
+            case Hold.HELD:
+                job.lease_until = until
+            case Hold.CANCELLED:  # the message may have been missed; the key never is
+                job.lease_until = until
+                job.stop_for(Stop.CANCELLED)
+            case Hold.LOST:
+                job.stop_for(Stop.LOST)
+
+    def _stop_overdue(self, now: float) -> None:
+        for job in self._held:
+            if now >= job.lease_until:
+                job.stop_for(Stop.LOST)
+
+
+def _id(job: HeldJob) -> str:
+    return job.job_id or job.claim.job_id

@@ -1,0 +1,68 @@
+"""``llmpool-worker``: settings from the environment, signals to a staged stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from importlib.metadata import version
+
+USAGE = """usage: llmpool-worker [--help | --version]
+
+Takes jobs from Redis to a model server until SIGTERM or SIGINT, then drains: it claims nothing new, finishes what runs
+within WORKER_DRAIN ms, gives the rest back and exits 0. A second signal gives back at once.
+Settings are environment variables; README names them all.
+"""
+
+
+def main() -> None:
+    """The console script."""
+    match sys.argv[1:]:
+        case []:
+            sys.exit(_run())
+        case ["--version"]:
+            sys.stdout.write(f"llmpool-worker {version('llm-worker-pool')}\n")
+        case ["--help"] | ["-h"]:
+            sys.stdout.write(USAGE)
+        case _:
+            sys.stderr.write(USAGE)
+            sys.exit(2)
+
+
+def _run() -> int:
+    from .app import App
+    from .settings import SettingsError, load
+    from .telling.logs import configure
+
+    try:
+        settings = load()
+    except SettingsError as error:
+        sys.stderr.write(f"llmpool-worker can't start:\n{error}\n")
+        return 2
+    configure(settings.log_level)
+    try:
+        asyncio.run(_serve(App(settings)))
+    except OSError as error:
+        sys.stderr.write(f"llmpool-worker can't start: {error}\n")
+        return 1
+    return 0
+
+
+async def _serve(app: object) -> None:
+    from .app import App
+
+    if not isinstance(app, App):
+        raise TypeError(app)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def signalled() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    await app.run(stop, hurry)
+
+
+if __name__ == "__main__":
+    main()

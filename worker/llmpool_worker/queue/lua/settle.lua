@@ -1,0 +1,74 @@
+-- End many claims at once, each by one transition. Only the holder of a handle may: a late one is refused and counted.
+-- KEYS: claimed, lease, delayed, dead, stats, high, normal, low, settled:<token>, then per job its ids, result and stream keys.
+-- ARGV: result ttl ms, dead max entries, dead max bytes, events channel, then seven per job:
+--   handle, kind, id, status, payload, number, reason
+--   kind result:  payload = the result's JSON, number = '1' where the text was streamed
+--   kind dead:    payload = the failed result's JSON or '' (id unreadable), status = error code, reason, number as above
+--   kind retry:   number = delay ms, status = '1' where this attempt counts
+--   kind release: back to the front of its list, at no cost
+--   kind drop:    status = the counter to raise in stats
+-- Answers per job done or lost. The same token gets the same answer again and changes nothing.
+local bad = wrong_type({ 'hash', 'zset', 'zset', 'stream', 'hash', 'list', 'list', 'list', 'string' })
+if bad then return bad end
+
+local claimed, lease, delayed, dead, stats = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local lists = { h = KEYS[6], n = KEYS[7], l = KEYS[8] }
+local ttl, dead_entries, dead_bytes, events = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+
+local before = redis.call('GET', KEYS[9])
+if before then
+  local reply = {}
+  for word in string.gmatch(before, '%a+') do reply[#reply + 1] = word end
+  return reply
+end
+
+local now = now_ms()
+
+local function answer(job, id, status, payload, streamed)
+  redis.call('DEL', KEYS[job])
+  redis.call('SET', KEYS[job + 1], payload, 'PX', ttl)
+  if streamed == '1' then
+    redis.pcall('XADD', KEYS[job + 2], '*', 'kind', 'end', 'status', status)
+    redis.call('PEXPIRE', KEYS[job + 2], ttl)
+  end
+  redis.call('PUBLISH', events, id)
+end
+
+local function settle(e, job, kind, id, status, payload, number, reason)
+  if kind == 'result' then
+    answer(job, id, status, payload, number)
+  elseif kind == 'dead' then
+    bury(dead, stats, e, status, reason, #e.body, now, dead_entries, dead_bytes)
+    if payload ~= '' then answer(job, id, 'failed', payload, number) end
+  elseif kind == 'retry' then
+    e.deliveries = e.deliveries - 1
+    e.attempts = e.attempts + tonumber(status)
+    redis.call('ZADD', delayed, now + tonumber(number), join(e))
+  elseif kind == 'release' then
+    e.deliveries = e.deliveries - 1
+    redis.call('LPUSH', lists[e.priority], join(e))
+  else
+    redis.call('HINCRBY', stats, status, 1)
+  end
+end
+
+local reply = {}
+for i = 1, (#KEYS - 9) / 3 do
+  local at = 5 + 7 * (i - 1)
+  local handle, kind, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local raw = redis.call('HGET', claimed, handle)
+  if raw then
+    redis.call('HDEL', claimed, handle)
+    redis.call('ZREM', lease, handle)
+    local e = split(raw, 'n')
+    if id ~= '' then e.id = id end
+    if kind ~= 'dead' then e.worker = '' end
+    settle(e, 10 + 3 * (i - 1), kind, id, ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+    reply[i] = 'done'
+  else
+    redis.call('HINCRBY', stats, 'fenced', 1)
+    reply[i] = 'lost'
+  end
+end
+redis.call('SET', KEYS[9], table.concat(reply, ' '), 'PX', 60000)
+return reply

@@ -1,0 +1,118 @@
+"""Telling the pool about this worker each second, and hearing whether the pool wants it to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from llmpool_contract import PoolKeys, WorkerReport, WorkerState
+
+from .clock import RedisClock
+from .queue.store import QueueStore
+from .rates import Rate
+
+log = structlog.get_logger()
+
+INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the worker knows of itself."""
+
+    state: WorkerState
+    in_flight: int
+    capacity: int
+    done: int
+
+
+class Reporter:
+    """Writes one field of the pool's hash. Redis answering it is also what readiness rests on."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        store: QueueStore,
+        clock: RedisClock,
+        pool: str,
+        worker: str,
+        queues: list[str],
+        version: str,
+        snapshot: Callable[[], Snapshot],
+        drain: Callable[[int | None], None],
+        failed: Callable[[], None],
+    ) -> None:
+        self._redis, self._store, self._clock = redis, store, clock
+        self._keys, self._worker, self._queues, self._version = PoolKeys(pool), worker, queues, version
+        self._snapshot, self._drain, self._failed = snapshot, drain, failed
+        self._process = psutil.Process()
+        self.jobs, self.tokens = Rate(), Rate()
+        self.cpu: float | None = None
+        self.memory_bytes: int | None = None
+        self.heard_at: float | None = None
+        """Monotonic seconds at Redis' last answer; None: never yet."""
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self._process.cpu_percent()  # psutil's first reading is the reference of the next
+        while True:
+            await self.turn()
+            await asyncio.sleep(INTERVAL_S)
+
+    async def turn(self) -> None:
+        """Read this process, write the report, pass on what the pool asks."""
+        self.cpu = self._process.cpu_percent() / 100
+        self.memory_bytes = self._process.memory_info().rss
+        try:
+            if not self._clock.known:
+                seconds, micros = await self._redis.time()
+                self._clock.heard(seconds * 1_000 + micros // 1_000)
+            now_ms, drain_end = await self._write(self.report().model_dump_json(exclude_none=True))
+        except (RedisError, OSError) as error:
+            self._failed()
+            log.warning("report_failed", error=type(error).__name__)
+            return
+        self.heard_at = time.monotonic()
+        self._clock.heard(now_ms)
+        self._drain(drain_end)
+
+    def work_began(self) -> None:
+        """A job has started."""
+        self.jobs.begin(time.monotonic())
+        self.tokens.begin(time.monotonic())
+
+    def report(self) -> WorkerReport:
+        """What is true now."""
+        snapshot, now = self._snapshot(), time.monotonic()
+        return WorkerReport(
+            worker=self._worker,
+            pool=self._keys.pool,
+            state=snapshot.state,
+            at_ms=self._clock.now_ms(),
+            in_flight=snapshot.in_flight,
+            capacity=snapshot.capacity,
+            queues=self._queues,
+            done=snapshot.done,
+            jobs_per_second=self.jobs.per_second(now),
+            tokens_per_second=self.tokens.per_second(now),
+            cpu=self.cpu,
+            memory_bytes=self.memory_bytes,
+            version=self._version,
+        )
+
+    async def leave(self) -> None:
+        """Take the report away: this worker is gone. Best effort, a stale report says the same in seconds."""
+        try:
+            await self._write("")
+        except (RedisError, OSError) as error:
+            log.warning("report_failed", error=type(error).__name__)
+
+    async def _write(self, text: str) -> tuple[int, int | None]:
+        return await self._store.report(self._redis, self._keys.workers, self._keys.config, text)
