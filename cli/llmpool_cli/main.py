@@ -1,0 +1,49 @@
+"""``llmpool``: the composition of its subcommands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .lazy import LazyGroup
+
+
+class _Commands(LazyGroup):
+    lazy_commands = (
+        ("demo", "llmpool_cli.demo.main:demo", "Show the whole pool at work on this machine, with a real model."),
+        ("local", "llmpool_cli.local:local", "Size worker processes on this machine from a pool's YAML."),
+        ("submit", "llmpool_cli.submit:app", "Submit a chat, generate or embed job and print its answer."),
+        ("result", "llmpool_cli.jobs:result", "Print a job's result; wait for it where need be."),
+        ("status", "llmpool_cli.jobs:status", "Say where a job stands."),
+        ("cancel", "llmpool_cli.jobs:cancel", "Cancel a job, queued or running."),
+        ("queues", "llmpool_cli.queues:queues", "Count what is in the queues."),
+        ("dead", "llmpool_cli.dead:app", "List, show, replay and purge dead letters."),
+        ("schema", "llmpool_cli.schema:schema", "Print the JSON Schema of a job or a result."),
+    )
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    typer.echo(f"llmpool {version('llm-worker-pool')}")
+    raise typer.Exit
+
+
+@app.callback()
+def _llmpool(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Background LLM jobs from Redis to Ollama, by a pool of workers that sizes itself."""
+
+
+def main() -> None:
+    """Entry point."""
+    app(prog_name="llmpool")
