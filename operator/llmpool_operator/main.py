@@ -1,0 +1,37 @@
+"""``llmpool-operator``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from .version import own_version
+
+
+def main() -> None:
+    """Run the operator from environment variables. Exit status 2: a setting can't be used."""
+    parser = argparse.ArgumentParser(
+        prog="llmpool-operator",
+        description="Sizes LLMWorkerPools by their backlog. Settings come from environment variables: WATCH_NAMESPACE, "
+        "KUBECONFIG, WORKER_IMAGE, OPERATOR_TICK, OPERATOR_RELIST, REDIS_READ_TIMEOUT, HEALTH_PORT, LOG_LEVEL.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
+    parser.parse_args()
+    sys.exit(_run())
+
+
+def _run() -> int:
+    # Not above: --version and --help need none of it, and Kopf alone takes a third of a second.
+    from .app import run
+    from .logs import set_up
+    from .settings import SettingsError, load
+
+    try:
+        settings = load()
+    except SettingsError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - there is no log yet, its level is one of the settings
+        return 2
+    set_up(settings.log_level)
+    asyncio.run(run(settings))
+    return 0

@@ -1,0 +1,71 @@
+"""The operator's settings: environment variables, typed and checked once. Durations are seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ALL_NAMESPACES = "*"
+DEFAULT_WORKER_IMAGE = "llm-worker-pool/worker:0.1.0"
+_OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class SettingsError(ValueError):
+    """A setting that can't be used. Names the variable, what was given and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """Read from the environment; every field is the variable of its name."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=False, case_sensitive=False)
+
+    watch_namespace: str = Field(default="", pattern=r"^(\*|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$")
+    """The namespace whose pools are served; ``*``: all of them. Empty: the one the operator runs in."""
+    kubeconfig: str = ""
+    """A kubeconfig file. Empty: the pod's service account, else ``~/.kube/config``."""
+    worker_image: str = Field(default=DEFAULT_WORKER_IMAGE, min_length=1, max_length=512)
+    """The image of pools that name none."""
+    operator_tick: float = Field(default=1.0, ge=0.1, le=60)
+    """How often every pool is decided."""
+    operator_relist: float = Field(default=120.0, ge=5, le=3600)
+    """How often the whole list of pools is read, which finds what a watch missed."""
+    redis_read_timeout: float = Field(default=0.8, ge=0.05, le=10)
+    """What one reading of a Redis may take, connecting included; less than a tick, so that one Redis delays none."""
+    health_port: int = Field(default=8080, ge=0, le=65535)
+    """``/healthz`` and ``/metrics``. 0: any free port, which the log names."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, given: object) -> object:
+        return given.lower() if isinstance(given, str) else given
+
+    @property
+    def namespace(self) -> str | None:
+        """The namespace to serve; None: all."""
+        if self.watch_namespace == ALL_NAMESPACES:
+            return None
+        return self.watch_namespace or _own_namespace()
+
+
+def _own_namespace() -> str:
+    try:
+        return _OWN_NAMESPACE.read_text(encoding="ascii").strip() or "default"
+    except OSError:
+        return "default"
+
+
+def load() -> Settings:
+    """Read the environment.
+
+    Raises:
+        SettingsError: with one line per variable that can't be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"{str(fault['loc'][0]).upper()}: {fault['msg']}, got {fault['input']!r}" for fault in error.errors()]
+        raise SettingsError("\n".join(lines)) from None

@@ -1,0 +1,1 @@
+"""The ends that a decision acts on: a Deployment, local processes."""
