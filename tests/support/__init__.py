@@ -1,0 +1,1 @@
+"""The real parts that tests run against: Redis, a Kubernetes control plane, a kubelet stand-in, a scripted Ollama."""

@@ -1,0 +1,313 @@
+"""Workers as processes of this machine: started, restarted, drained idlest first, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from redis.asyncio import Redis
+
+from llmpool_contract import QueueKeys, WorkerReport, WorkerState
+from llmpool_operator.targets.local import LocalTarget, victims
+from tests.support.waiting import eventually, until
+
+STAND_IN = """
+import json, os, signal, sys, threading
+from pathlib import Path
+
+ended = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: ended.set() if os.environ["MANNER"] != "stubborn" else None)
+if os.environ["MANNER"] == "fails":
+    sys.exit(3)
+place = Path(os.environ["PLACE"]) / os.environ["WORKER_ID"]
+place.write_text(json.dumps({"pid": os.getpid(), "port": os.environ["HEALTH_PORT"], "group": os.getpgid(0)}))
+ended.wait()
+place.with_suffix(".drained").touch()
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet doesn't."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def told(worker: str, in_flight: int, state: WorkerState = WorkerState.READY) -> WorkerReport:
+    return WorkerReport(
+        worker=worker, pool="local/p", state=state, at_ms=0, in_flight=in_flight, capacity=5, queues=["q"]
+    )
+
+
+class Bench:
+    """A target with stand-in workers, a clock that the test turns, and reports that it writes."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.now = 0.0
+        self.notes: list[str] = []
+        self.reports: dict[str, WorkerReport] = {}
+        (place / "stand_in.py").write_text(STAND_IN)
+
+    def target(self, manner: str = "kind") -> LocalTarget:
+        async def reports() -> Mapping[str, WorkerReport]:
+            return self.reports
+
+        return LocalTarget(
+            name="p",
+            environment={**os.environ, "PYTHONPATH": str(self.place), "PLACE": str(self.place), "MANNER": manner},
+            drain_seconds=60,
+            reports=reports,
+            monotonic=lambda: self.now,
+            on_turn=lambda turn: None,
+            on_note=self.notes.append,
+            module="stand_in",
+        )
+
+    def running(self) -> dict[str, int]:
+        """Worker -> pid, of those that came up and still run."""
+        found = {path.name: self.about(path.name)["pid"] for path in self.place.glob("p-*") if not path.suffix}
+        return {worker: pid for worker, pid in sorted(found.items()) if alive(pid)}
+
+    def about(self, worker: str) -> dict[str, int]:
+        text = (self.place / worker).read_text()
+        return json.loads(text) if text else {"pid": 0}
+
+    def drained(self) -> set[str]:
+        return {path.stem for path in self.place.glob("*.drained")}
+
+    async def see(self, workers: set[str]) -> None:
+        async def probe() -> bool:
+            return set(self.running()) == workers
+
+        await eventually(probe, 10, f"workers {sorted(workers)}")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture
+async def make(bench: Bench) -> AsyncIterator[Callable[..., LocalTarget]]:
+    """Makes targets, and ends all their workers after the test."""
+    made: list[LocalTarget] = []
+
+    def one(manner: str = "kind") -> LocalTarget:
+        made.append(bench.target(manner))
+        return made[-1]
+
+    yield one
+    hurry = asyncio.Event()
+    hurry.set()
+    for target in made:
+        await target.close(hurry)
+
+
+@pytest.mark.parametrize(
+    ("reports", "count", "chosen"),
+    [
+        pytest.param({"a": 3, "b": 0, "c": 1}, 1, ["b"], id="idle-first"),
+        pytest.param({"a": 3, "b": 0, "c": 1}, 2, ["b", "c"], id="then-the-least-loaded"),
+        pytest.param({"a": 0, "b": 0, "c": 0}, 1, ["c"], id="newest-among-equals"),
+        pytest.param({"a": 3, "c": 5}, 2, ["a", "c"], id="unknown-last"),
+        pytest.param({}, 2, ["c", "b"], id="nothing-known"),
+    ],
+)
+def test_whom_a_scale_in_ends(reports: dict[str, int], count: int, chosen: list[str]) -> None:
+    """The idlest go first; a worker without a fresh report is unknown, not idle."""
+    known = {worker: told(worker, in_flight) for worker, in_flight in reports.items()}
+    assert victims(["a", "b", "c"], known, count) == chosen
+
+
+async def test_it_starts_as_many_as_asked(bench: Bench, make: Callable[..., LocalTarget]) -> None:
+    """Each worker has a name of its own, any free port, and a session of its own, which Ctrl-C doesn't reach."""
+    target = make()
+    await target.resize(3)
+    await target.resize(3)
+    await bench.see({"p-1", "p-2", "p-3"})
+    assert {bench.about(worker)["port"] for worker in bench.running()} == {"0"}
+    assert os.getpgid(0) not in {bench.about(worker)["group"] for worker in bench.running()}
+    bench.reports = {"p-1": told("p-1", 0), "p-2": told("p-2", 0, WorkerState.STARTING)}
+    size = await target.size()
+    assert (size.intended, size.existing, size.ready) == (3, 3, 1)
+
+
+async def test_a_scale_in_drains_the_idlest(bench: Bench, make: Callable[..., LocalTarget]) -> None:
+    """The busy ones stay; the others get SIGTERM, exist until they have ended, and no longer count as intended."""
+    target = make()
+    await target.resize(3)
+    await bench.see({"p-1", "p-2", "p-3"})
+    bench.reports = {"p-1": told("p-1", 0), "p-2": told("p-2", 4), "p-3": told("p-3", 1)}
+    await target.size()
+    await target.resize(1)
+    assert (await target.size()).intended == 1
+    await bench.see({"p-2"})
+    assert bench.drained() == {"p-1", "p-3"}
+    assert (await target.size()).existing == 1
+    assert bench.notes == []
+
+
+async def test_a_worker_that_dies_is_replaced_after_a_wait(bench: Bench, make: Callable[..., LocalTarget]) -> None:
+    """A worker killed from outside is told of, and another takes its place once the wait is over."""
+    target = make()
+    await target.resize(2)
+    await bench.see({"p-1", "p-2"})
+    os.kill(bench.running()["p-1"], signal.SIGKILL)
+    await bench.see({"p-2"})
+    await target.resize(2)
+    assert "worker p-1 ended by itself" in bench.notes[0]
+    assert "SIGKILL" in bench.notes[0]
+    assert (await target.size()).existing == 1
+    bench.now = 0.6
+    await target.resize(2)
+    await bench.see({"p-2", "p-3"})
+
+
+async def test_workers_that_fail_at_once_are_started_ever_more_rarely(
+    bench: Bench, make: Callable[..., LocalTarget]
+) -> None:
+    """A command that can't work isn't started each turn: the wait doubles up to half a minute."""
+    target = make("fails")
+    waits = []
+    for turn in range(1, 9):
+        await target.resize(1)
+
+        async def noticed(turn: int = turn) -> bool:
+            await target.size()
+            return len(bench.notes) == turn
+
+        await eventually(noticed, 10, "the exit")
+        waits.append(float(bench.notes[-1].rsplit(" ", 2)[1]))
+        bench.now += waits[-1]
+    assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert "exit code 3" in bench.notes[0]
+
+
+async def test_a_worker_that_outlives_its_drain_is_killed(bench: Bench, make: Callable[..., LocalTarget]) -> None:
+    """SIGKILL comes after the drain and a grace, not before."""
+    target = make("stubborn")
+    await target.resize(1)
+    await bench.see({"p-1"})
+    await target.resize(0)
+    bench.now = 64.9
+    assert (await target.size()).existing == 1
+    assert bench.notes == []
+    bench.now = 65
+    await target.size()
+    assert "did not end within its drain (60 s): killed" in bench.notes[0]
+    await bench.see(set())
+
+
+async def test_close_waits_for_the_drain(bench: Bench, make: Callable[..., LocalTarget]) -> None:
+    """Closing drains all workers and returns when the last one has ended."""
+    target = make()
+    await target.resize(2)
+    await bench.see({"p-1", "p-2"})
+    await target.close(asyncio.Event())
+    assert bench.running() == {}
+    assert bench.drained() == {"p-1", "p-2"}
+
+
+async def test_close_in_a_hurry_kills(bench: Bench, make: Callable[..., LocalTarget]) -> None:
+    """A second Ctrl-C ends even a worker that doesn't listen."""
+    target = make("stubborn")
+    await target.resize(2)
+    await bench.see({"p-1", "p-2"})
+    hurry = asyncio.Event()
+    closing = asyncio.create_task(target.close(hurry))
+    await asyncio.sleep(0)
+    assert len(bench.running()) == 2
+    hurry.set()
+    await closing
+    assert bench.running() == {}
+
+
+PARENT = """
+import asyncio, sys, time
+from pathlib import Path
+from tests.test_local_target import Bench
+
+bench = Bench(Path(sys.argv[1]))
+asyncio.run(bench.target().resize(2))
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_workers_drain_when_their_parent_is_killed(bench: Bench) -> None:
+    """kill -9 of ``llmpool local`` leaves no workers behind: each drains and ends."""
+    root = Path(__file__).resolve().parents[1]
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(bench.place)], cwd=root)
+    try:
+        until(lambda: len(bench.running()) == 2, 15, "two workers")
+    finally:
+        parent.kill()
+        parent.wait()
+    until(lambda: not bench.running(), 10, "no workers")
+    assert bench.drained() == {"p-1", "p-2"}
+
+
+POOL = """
+apiVersion: llmpool.dev/v1alpha1
+kind: LLMWorkerPool
+metadata: {{ name: trial, namespace: local }}
+spec:
+  queues: [{{ name: llm-chat }}]
+  redis: {{ url: "{url}" }}
+  worker: {{ timeoutSeconds: 10, drainSeconds: 10 }}
+  scaling:
+    maxReplicas: 3
+    idleSeconds: 2
+    metrics: [{{ type: QueueDepth, queueDepth: {{ averageValue: 10 }} }}]
+"""
+
+
+async def test_llmpool_local_from_zero_and_back(redis_url: str, tmp_path: Path) -> None:
+    """The command starts real workers for real jobs, goes to zero when idle, tells why, and Ctrl-C ends it cleanly."""
+    (tmp_path / "pool.yaml").write_text(POOL.format(url=redis_url))
+    program = "import typer; from llmpool_cli.local import local; typer.run(local)"
+    environment = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "OLLAMA_BASE_URL")}
+    with (tmp_path / "out").open("wb") as out:
+        running = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", program, "-f", str(tmp_path / "pool.yaml"), "--backend", "echo",
+            stdout=out, stderr=subprocess.STDOUT, env=environment,
+        )  # fmt: skip
+    try:
+        async with Redis.from_url(redis_url) as redis:
+            ids = [f"job-{n}" for n in range(30)]
+            await redis.rpush("llm-chat", *(chat(job_id) for job_id in ids))
+            keys = QueueKeys("llm-chat")
+            await eventually(lambda: answered(redis, keys, ids), 30, "an answer to each job")
+        await eventually(lambda: says(tmp_path / "out", "IdleToZero"), 15, "the way to zero")
+        running.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(running.wait(), 15) == 0
+    finally:
+        if running.returncode is None:
+            running.kill()
+            await running.wait()
+    lines = (tmp_path / "out").read_text()
+    assert "0 -> 3  FromZero: there is work: from 0 to 3 (QueueDepth 30 at 10 a worker asks for 3)" in lines
+    assert "all workers have ended" in lines
+    assert "ended by itself" not in lines
+
+
+def chat(job_id: str) -> str:
+    return json.dumps({"id": job_id, "type": "chat", "model": "m", "messages": [{"role": "user", "content": "hello"}]})
+
+
+async def answered(redis: Redis, keys: QueueKeys, ids: list[str]) -> bool:
+    return all(await redis.mget([keys.result(job_id) for job_id in ids]))
+
+
+async def says(path: Path, word: str) -> bool:
+    return word in path.read_text()  # noqa: ASYNC240 - a small local file

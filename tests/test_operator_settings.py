@@ -1,0 +1,63 @@
+"""The operator's settings and its command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmpool_operator.settings import Settings, SettingsError, load
+
+PROGRAM = str(Path(sys.executable).with_name("llmpool-operator"))
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def test_defaults() -> None:
+    """Without any variable: one namespace, a tick a second, port 8080."""
+    settings = load()
+    assert (settings.operator_tick, settings.health_port, settings.log_level) == (1.0, 8080, "info")
+    assert settings.namespace == "default"
+    assert settings.redis_read_timeout < settings.operator_tick
+
+
+@pytest.mark.parametrize(
+    ("given", "namespace"),
+    [pytest.param("lms", "lms", id="one"), pytest.param("*", None, id="all"), pytest.param("", "default", id="own")],
+)
+def test_namespaces(given: str, namespace: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One namespace by name, all by a star, else the one it runs in."""
+    monkeypatch.setenv("WATCH_NAMESPACE", given)
+    assert load().namespace == namespace
+
+
+def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the variable, what was given and what is allowed, for all of them at once."""
+    monkeypatch.setenv("OPERATOR_TICK", "soon")
+    monkeypatch.setenv("HEALTH_PORT", "99999")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert "OPERATOR_TICK" in str(caught.value)
+    assert "'soon'" in str(caught.value)
+    assert "HEALTH_PORT" in str(caught.value)
+    assert "65535" in str(caught.value)
+
+
+def test_version() -> None:
+    """`--version` answers without a cluster."""
+    said = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=True).stdout
+    assert said.startswith("llmpool-operator ")
+
+
+def test_exit_status_of_a_bad_setting() -> None:
+    """A setting that can't be used ends the process with status 2 and one line, no traceback."""
+    ended = subprocess.run(
+        [PROGRAM], env={"LOG_LEVEL": "loud", "PATH": ""}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("LOG_LEVEL: ")
+    assert "Traceback" not in ended.stderr

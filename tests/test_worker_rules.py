@@ -1,0 +1,130 @@
+"""The worker's pure parts: what a failure comes to, when to look again, rates, and how a server's words are read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmpool_contract import QueueKeys
+from llmpool_worker.answer import whole_characters
+from llmpool_worker.backends.base import BackendError, ErrorKind
+from llmpool_worker.backends.http import status_error
+from llmpool_worker.backends.ollama import _embed_error
+from llmpool_worker.policy import POSTPONE_MS, Fate, RetryPolicy, fate_of
+from llmpool_worker.queue.store import Tended
+from llmpool_worker.rates import Rate
+from llmpool_worker.settings import read_queues
+from llmpool_worker.tending import REAP_JITTER_S, until_next
+
+POLICY = RetryPolicy(max_retries=3, base_ms=500, cap_ms=30_000)
+
+
+def error(kind: ErrorKind, retry_after_s: float | None = None) -> BackendError:
+    return BackendError(kind, "code", "message", retry_after_s=retry_after_s)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "fate"), [(0, Fate.RETRY), (2, Fate.RETRY), (3, Fate.BURY), (9, Fate.BURY)], ids=str
+)
+def test_retries_are_counted(attempts: int, fate: Fate) -> None:
+    """OLLAMA_MAX_RETRIES attempts follow the first one, and none more."""
+    assert fate_of(error(ErrorKind.RETRYABLE), attempts, POLICY, 0.5)[0] is fate
+
+
+@pytest.mark.parametrize("attempts", [0, 50])
+def test_a_full_server_never_uses_attempts_up(attempts: int) -> None:
+    """However often it is full, the job waits and is no dead letter."""
+    fate, delay_ms = fate_of(error(ErrorKind.UNAVAILABLE), attempts, POLICY, 0.0)
+    assert (fate, delay_ms) == (Fate.POSTPONE, POSTPONE_MS)
+    assert fate_of(error(ErrorKind.UNAVAILABLE, 7.0), attempts, POLICY, 0.0) == (Fate.POSTPONE, 7_000)
+
+
+def test_a_permanent_fault_is_final() -> None:
+    """The same request would fail again."""
+    assert fate_of(error(ErrorKind.PERMANENT), 0, POLICY, 0.5) == (Fate.BURY, 0)
+
+
+@given(retries=st.integers(0, 10_000), chance=st.floats(0, 1, exclude_max=True))
+def test_full_jitter_stays_below_its_ceiling(retries: int, chance: float) -> None:
+    """Uniform over [0, min(cap, base * 2^n])."""
+    delay = POLICY.delay_ms(retries, chance)
+    assert 0 <= delay < min(30_000, 500 * 2 ** min(retries, 60)) + 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "code"),
+    [
+        (404, ErrorKind.PERMANENT, "model_not_found"),
+        (400, ErrorKind.PERMANENT, "refused"),
+        (302, ErrorKind.PERMANENT, "refused"),
+        (401, ErrorKind.PERMANENT, "refused"),
+        (408, ErrorKind.RETRYABLE, "backend_failed"),
+        (499, ErrorKind.RETRYABLE, "backend_failed"),
+        (500, ErrorKind.RETRYABLE, "backend_failed"),
+        (502, ErrorKind.RETRYABLE, "backend_failed"),
+        (503, ErrorKind.UNAVAILABLE, "backend_busy"),
+        (429, ErrorKind.UNAVAILABLE, "backend_busy"),
+    ],
+)
+@pytest.mark.parametrize("body", [b'{"error":"why"}', b'{"error":{"message":"why"}}', b"<html>", b"", b"[]"])
+def test_what_a_status_means(status: int, kind: ErrorKind, code: str, body: bytes) -> None:
+    """Each status has one meaning for the job, whatever comes with it."""
+    found = status_error(status, body)
+    assert (found.kind, found.code) == (kind, code)
+    assert ("why" in found.message) == (b"why" in body)
+
+
+def test_embeds_400_for_a_dead_runner_is_no_fault_of_the_job() -> None:
+    """Ollama answers 400 when the runner crashed under an embedding, and for bad requests: told apart by the text."""
+    crashed = _embed_error(400, b'{"error":"do embedding request: Post http://127.0.0.1: EOF"}')
+    refused = _embed_error(400, b'{"error":"invalid input type"}')
+    assert (crashed.kind, refused.kind) == (ErrorKind.RETRYABLE, ErrorKind.PERMANENT)
+
+
+@pytest.mark.parametrize(
+    ("due", "lease_end", "chance", "expected"),
+    [
+        pytest.param(None, None, 0.5, 15.0, id="nothing-to-come"),
+        pytest.param(1_500, None, 0.5, 0.501, id="a-due-job"),
+        pytest.param(500, None, 0.5, 0.001, id="overdue"),
+        pytest.param(None, 3_000, 0.5, 2.0 + 0.5 * REAP_JITTER_S, id="a-lease-end-with-jitter"),
+        pytest.param(None, 900_000, 0.0, 15.0, id="never-longer-than-half-a-lease"),
+    ],
+)
+def test_tending_sleeps_until_there_is_something(
+    due: int | None, lease_end: int | None, chance: float, expected: float
+) -> None:
+    """No polling: the next due job or lease end, whichever is first."""
+    assert until_next(Tended(1_000, 0, 0, due, lease_end), 15.0, chance) == pytest.approx(expected)
+
+
+def test_rates_know_their_span() -> None:
+    """A rate is over the time since work began, then over the last minute, and forgets what is older."""
+    rate = Rate()
+    assert rate.per_second(0) is None
+    rate.begin(0)
+    rate.add(10, 50)
+    assert rate.per_second(10) == 5.0
+    assert rate.per_second(65) == pytest.approx(50 / 60, abs=0.001)
+    assert rate.per_second(200) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("\ud83d\ude00", "\U0001f600"), ("a\ud83d", "a\ufffd"), ("ok", "ok")],
+    ids=["pair", "half", "none"],
+)
+def test_lone_surrogates_of_a_server_are_mended(text: str, expected: str) -> None:
+    """What JSON can carry and UTF-8 can't never reaches a result."""
+    assert whole_characters(text) == expected
+
+
+def test_queue_names_and_types() -> None:
+    """WORKER_QUEUES takes names, and names with the only type they take, in order."""
+    assert read_queues("a, b=embed") == {QueueKeys("a"): None, QueueKeys("b"): "embed"}
+
+
+@pytest.mark.parametrize("text", ["", "a,", "a b", "{a}", "a=shout", "a,a", "x" * 129])
+def test_bad_queue_names_are_refused(text: str) -> None:
+    """A name that can't be a key, a type that isn't one, and a name twice stop the start."""
+    with pytest.raises(ValueError, match="queue"):
+        read_queues(text)
