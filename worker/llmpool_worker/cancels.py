@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from llmpool_contract import QueueKeys
 
 from .held import Held, Stop
+from .queue.connections import told
 
 log = structlog.get_logger()
 
@@ -32,7 +33,7 @@ class CancelListener:
                 await self._listen()
             except (RedisError, OSError) as error:
                 self._failed()
-                log.warning("cancel_listener_failed", error=type(error).__name__)
+                log.warning("cancel_listener_failed", error=told(error))
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from llmpool_contract import Job, QueueKeys
 
@@ -32,7 +33,7 @@ class HeldJob:
     """By the same clock."""
     job: Job | None = None
     job_id: str = ""
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[Any] | None = None
     """While it runs."""
     stop: Stop | None = None
 

@@ -18,7 +18,7 @@ from llmpool_contract import QueueKeys
 
 from .clock import RedisClock
 from .held import HeldJob
-from .queue.connections import PEEK_BLOCK_S, BodyTooLarge
+from .queue.connections import PEEK_BLOCK_S, BodyTooLarge, told
 from .queue.store import HIGH_FIRST, LOW_FIRST, QueueStore
 
 log = structlog.get_logger()
@@ -53,7 +53,7 @@ class Peek:
                 pass  # there is something, and the claim will weigh it
             except (RedisError, OSError) as error:
                 self._failed()
-                log.warning("peek_failed", key=self._name, error=type(error).__name__)
+                log.warning("peek_failed", key=self._name, error=told(error))
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))
                 wait = min(wait * 2, _RETRY_S[1])
                 continue
@@ -155,5 +155,5 @@ class Intake:
         wait = min(self._wait.get(keys, _RETRY_S[0] / 2) * 2, _RETRY_S[1])
         self._wait[keys] = wait
         self._failed()
-        log.warning("claim_failed", queue=keys.queue, error=type(error).__name__, retry_in_s=round(wait, 2))
+        log.warning("claim_failed", queue=keys.queue, error=told(error), retry_in_s=round(wait, 2))
         asyncio.get_running_loop().call_later(wait * random.uniform(0.5, 1.0), self.found, keys)

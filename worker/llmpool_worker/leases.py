@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from .held import Held, HeldJob, Stop
+from .queue.connections import told
 from .queue.store import QueueStore
 from .queue.types import Hold
 
@@ -40,7 +41,7 @@ class LeaseKeeper:
             except (RedisError, OSError) as error:
                 ok = False
                 self._failed()
-                log.warning("renewal_failed", queue=keys.queue, jobs=len(jobs), error=type(error).__name__)
+                log.warning("renewal_failed", queue=keys.queue, jobs=len(jobs), error=told(error))
                 continue
             for job, hold in zip(jobs, holds, strict=True):
                 self._apply(job, hold, sent_at + self._lease_s)

@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from llmpool_contract import PoolKeys, WorkerReport, WorkerState
 
 from .clock import RedisClock
+from .queue.connections import told
 from .queue.store import QueueStore
 from .rates import Rate
 
@@ -77,7 +78,7 @@ class Reporter:
             now_ms, drain_end = await self._write(self.report().model_dump_json(exclude_none=True))
         except (RedisError, OSError) as error:
             self._failed()
-            log.warning("report_failed", error=type(error).__name__)
+            log.warning("report_failed", error=told(error))
             return
         self.heard_at = time.monotonic()
         self._clock.heard(now_ms)
@@ -112,7 +113,7 @@ class Reporter:
         try:
             await self._write("")
         except (RedisError, OSError) as error:
-            log.warning("report_failed", error=type(error).__name__)
+            log.warning("report_failed", error=told(error))
 
     async def _write(self, text: str) -> tuple[int, int | None]:
         return await self._store.report(self._redis, self._keys.workers, self._keys.config, text)

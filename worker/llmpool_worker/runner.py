@@ -72,10 +72,12 @@ class Runner:
             if writer:
                 await writer.finish()
             return self._ended(held, attempt, None)
-        except (BackendError, _TimeUp, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and held.stop is None:
-                raise
+        except (BackendError, _TimeUp) as error:
             return self._ended(held, attempt, error)
+        except asyncio.CancelledError:
+            if held.stop is None:
+                raise
+            return self.stopped(held, attempt)
         except Exception:
             # An answer of a shape nobody thought of, or a bug of ours, costs this job an attempt and no other anything.
             log.exception("run_failed", queue=held.claim.keys.queue, job=held.job_id)
@@ -115,32 +117,37 @@ class Runner:
                 return deadline, Status.EXPIRED
         return end, Status.FAILED
 
-    def _ended(self, held: HeldJob, attempt: _Attempt, error: BaseException | None) -> Ended:
-        settlement, code = self._settlement(held, attempt, error)
+    def _ended(self, held: HeldJob, attempt: _Attempt, error: BackendError | _TimeUp | None) -> Ended:
+        match error:
+            case None:
+                settlement, code = self._answered(held, attempt), None
+            case _TimeUp(status=Status.EXPIRED):
+                settlement, code = self.without_answer(held, Status.EXPIRED, attempt), "expired"
+            case _TimeUp():
+                settlement, code = self._bury(held, attempt, "timeout", "the job's time is over"), "timeout"
+            case BackendError():
+                settlement, code = self._failed(held, attempt, error), error.code
         answer = attempt.answer if error is None else None
         return Ended(settlement, code, answer, attempt.first_token_s, attempt.running_s)
 
-    def _settlement(
-        self, held: HeldJob, attempt: _Attempt, error: BaseException | None
-    ) -> tuple[Settlement | None, str | None]:
-        match error:
-            case None:
-                result = attempt.answer.succeeded(
-                    held.job_id, _job(held), held.claim, _job(held).model, _timings(held, attempt), self._worker
-                )
-                return Settlement.answered(held.claim, result, streamed=_job(held).stream), None
-            case _TimeUp(status=Status.EXPIRED):
-                return self.without_answer(held, Status.EXPIRED, attempt), "expired"
-            case _TimeUp():
-                return self._bury(held, attempt, "timeout", "the job's time is over"), "timeout"
-            case BackendError():
-                return self._failed(held, attempt, error), error.code
+    def stopped(self, held: HeldJob, attempt: _Attempt | None = None) -> Ended:
+        """The end of a run that was stopped from outside. ``attempt`` None: before the model was asked."""
+        settlement: Settlement | None = None
         match held.stop:
             case Stop.CANCELLED:
-                return self.without_answer(held, Status.CANCELLED, attempt), "cancelled"
+                settlement, code = self.without_answer(held, Status.CANCELLED, attempt), "cancelled"
             case Stop.DRAIN:
-                return Settlement.released(held.claim, held.job_id), "drain"
-        return None, "lease_lost"
+                settlement, code = Settlement.released(held.claim, held.job_id), "drain"
+            case _:
+                code = "lease_lost"
+        first, running = (attempt.first_token_s, attempt.running_s) if attempt else (None, 0.0)
+        return Ended(settlement, code, None, first, running)
+
+    def _answered(self, held: HeldJob, attempt: _Attempt) -> Settlement:
+        job = _job(held)
+        timings = _timings(held, attempt)
+        result = attempt.answer.succeeded(held.job_id, job, held.claim, job.model, timings, self._worker)
+        return Settlement.answered(held.claim, result, streamed=job.stream)
 
     def _failed(self, held: HeldJob, attempt: _Attempt, error: BackendError) -> Settlement:
         fate, delay_ms = fate_of(error, held.claim.element.attempts, self._retry, random.random())

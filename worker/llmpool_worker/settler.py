@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from llmpool_contract import QueueKeys
 
+from .queue.connections import told
 from .queue.store import QueueStore
 from .queue.types import Settlement
 
@@ -79,7 +80,7 @@ class Settler:
                 return await self._store.settle(self._redis, keys, token, batch)
             except (RedisError, OSError) as error:
                 self._failed()
-                log.warning("settle_failed", queue=keys.queue, jobs=len(batch), error=type(error).__name__)
+                log.warning("settle_failed", queue=keys.queue, jobs=len(batch), error=told(error))
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, _RETRY_S[1])
 

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from .held import HeldJob, Stop
+from .queue.connections import told
 from .queue.store import QueueStore
 from .queue.types import StreamChunk
 
@@ -91,5 +92,5 @@ class Streams:
             return await self._store.append(self._redis, chunk)
         except (RedisError, OSError) as error:
             self._failed()
-            log.warning("stream_write_failed", queue=chunk.claim.keys.queue, error=type(error).__name__)
+            log.warning("stream_write_failed", queue=chunk.claim.keys.queue, error=told(error))
             return True

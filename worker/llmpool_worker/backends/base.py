@@ -69,7 +69,7 @@ class BackendError(Exception):
         super().__init__(message)
         self.kind = kind
         self.code = code
-        self.message = message[:1_000]
+        self.message = message[:1_000].encode("utf-8", "replace").decode()  # JSON can carry lone surrogates
         self.retry_after_s = retry_after_s
 
 
