@@ -43,6 +43,13 @@ def push(server: RedisServer, jobs: int, queue: str = "llm-chat") -> None:
         client.rpush(queue, *["{}"] * jobs)
 
 
+async def rescales(pools: Pools, at_least: int) -> list[str]:
+    """The sizes that Events tell of, once there are so many: they are written behind the status."""
+    events, _ = await pools.api.list(collection(pools.namespace, "events", "v1"))
+    told = [event["message"] for event in events if event["reason"] == "SuccessfulRescale"]
+    return [message.partition(";")[0] for message in told] if len(told) >= at_least else []
+
+
 async def test_follows_the_queue_from_zero_and_back(
     pools: Pools, operator: OperatorProcess, redis_server: RedisServer, redis_url: str
 ) -> None:
@@ -62,9 +69,8 @@ async def test_follows_the_queue_from_zero_and_back(
             client.delete("llm-chat")
         await pools.sized("chat", 0)
         await pools.reaches("chat", "Ready", ("True", "ScaledToZero"))
-        events, _ = await pools.api.list(collection(pools.namespace, "events", "v1"))
-    told = [event["message"] for event in events if event["reason"] == "SuccessfulRescale"]
-    assert [message.partition(";")[0] for message in sorted(told)] == ["New size: 0", "New size: 5", "New size: 9"]
+        sizes = await eventually(lambda: rescales(pools, 3), 5, "an Event for each size")
+    assert sorted(sizes) == ["New size: 0", "New size: 5", "New size: 9"]
     assert (await pools.status("chat"))["selector"] == f"app.kubernetes.io/name=llm-worker,{LABEL_POOL}=chat"
 
 
