@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from llmpool_contract import JobError, QueueKeys, Result, Status
+from llmpool_contract import JobError, PoolKeys, QueueKeys, Result, Status
 from llmpool_contract.element import decode
 from llmpool_worker.queue.connections import Connections
 from llmpool_worker.queue.store import LOW_FIRST, Limits, QueueStore
@@ -311,3 +311,21 @@ async def test_producers_can_not_forge_a_header(redis: Redis, store: QueueStore)
     await redis.rpush(Q.normal, b"\x011|x")
     claim = await one_claim(redis, store)
     assert (claim.element.body, claim.element.origin) == (b"\x011|x", "t:1")
+
+
+async def test_reports_of_the_dead_are_cleared_away(redis: Redis, store: QueueStore) -> None:
+    """A worker's first report takes away those of workers that died, and leaves the living and the unreadable."""
+    pool = PoolKeys("local/default")
+    now = int((await redis.time())[0]) * 1_000
+    reports = {"dead": now - 3_700_000, "alive": now - 60_000}
+    await redis.hset(
+        pool.workers, mapping={name: f'{{"worker":"{name}","at_ms":{at}}}' for name, at in reports.items()}
+    )
+    await redis.hset(pool.workers, "odd", "?")
+    await redis.hset(pool.config, "drain:w1", "123")
+    assert (await store.report(redis, pool, '{"at_ms":1}', first=False))[1] == 123
+    assert await redis.hlen(pool.workers) == 4
+    await store.report(redis, pool, f'{{"at_ms":{now}}}', first=True)
+    assert set(await redis.hkeys(pool.workers)) == {b"alive", b"odd", b"w1"}
+    await store.report(redis, pool, "", first=False)
+    assert set(await redis.hkeys(pool.workers)) == {b"alive", b"odd"}

@@ -116,4 +116,4 @@ class Reporter:
             log.warning("report_failed", error=told(error))
 
     async def _write(self, text: str) -> tuple[int, int | None]:
-        return await self._store.report(self._redis, self._keys.workers, self._keys.config, text)
+        return await self._store.report(self._redis, self._keys, text, first=self.heard_at is None)

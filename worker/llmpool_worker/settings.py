@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     dead_max_entries: int = Field(default=10_000, ge=1, le=10_000_000)
     dead_max_bytes: int = Field(default=64 * 1_048_576, ge=1_024, le=2**40)
 
-    health_host: str = "0.0.0.0"  # noqa: S104 - probes come from outside the container
+    health_host: str = str(_D[env.HEALTH_HOST])
     health_port: int = Field(default=int(_D[env.HEALTH_PORT]), ge=0, le=65_535)
     """0: any free port."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from llmpool_contract import Priority, QueueKeys
+from llmpool_contract import PoolKeys, Priority, QueueKeys
 from llmpool_contract.element import Element
 
 from .types import Claim, Hold, Settlement, StreamChunk, Verdict
@@ -20,6 +20,10 @@ _LETTER: dict[str, Priority] = {"h": "high", "n": "normal", "l": "low"}
 HIGH_FIRST = "hnl"
 LOW_FIRST = "lhn"
 """The order of each eighth claim, so that a stream of urgent jobs never starves the others for good."""
+
+
+FORGET_REPORTS_MS = 3_600_000
+"""A report this old is of a worker that died, ms."""
 
 
 class Script:
@@ -162,7 +166,8 @@ class QueueStore:
             args += [kind, text]
         return bool(await self._append(redis, [keys.claimed, keys.stream(chunk.job_id)], args) == b"held")
 
-    async def report(self, redis: Redis, workers_key: str, config_key: str, report: str) -> tuple[int, int | None]:
+    async def report(self, redis: Redis, pool: PoolKeys, report: str, *, first: bool) -> tuple[int, int | None]:
         """Leave a report ('' takes it away). Answers (now ms, end of a drain asked of this worker or None)."""
-        now, drain = await self._report(redis, [workers_key, config_key], [self._worker, report])
+        args = [self._worker, report, int(first), FORGET_REPORTS_MS]
+        now, drain = await self._report(redis, [pool.workers, pool.config], args)
         return int(now), int(drain) if drain else None
