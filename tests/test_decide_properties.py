@@ -141,8 +141,8 @@ def test_a_pause_is_a_pause(
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 400), st.integers(1, 30)), min_size=1, max_size=40))
 def test_a_day_in_the_life(steps: list[tuple[int, int]]) -> None:
-    """Over any course of the backlog the same decisions come out when the history goes through a second-by-second
-    loop, scale-down happens only after 300 s without a higher proposal, and the end of all work ends at zero."""
+    """Over any course of the backlog, second by second, a pool shrinks no further than the highest proposal of the last
+    300 s, and the end of all work ends at zero."""
     spec = spec_of({"maxReplicas": 50})
     history, current, now = History(), 0, NOW
     proposals: list[tuple[float, int]] = []

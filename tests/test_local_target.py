@@ -28,7 +28,8 @@ signal.signal(signal.SIGTERM, lambda *_: ended.set() if os.environ["MANNER"] != 
 if os.environ["MANNER"] == "fails":
     sys.exit(3)
 place = Path(os.environ["PLACE"]) / os.environ["WORKER_ID"]
-place.write_text(json.dumps({"pid": os.getpid(), "port": os.environ["HEALTH_PORT"], "group": os.getpgid(0)}))
+listens = f'{os.environ["HEALTH_HOST"]}:{os.environ["HEALTH_PORT"]}'
+place.write_text(json.dumps({"pid": os.getpid(), "listens": listens, "group": os.getpgid(0)}))
 ended.wait()
 place.with_suffix(".drained").touch()
 """
@@ -114,28 +115,30 @@ async def make(bench: Bench) -> AsyncIterator[Callable[..., LocalTarget]]:
 
 
 @pytest.mark.parametrize(
-    ("reports", "count", "chosen"),
+    ("reports", "silent", "count", "chosen"),
     [
-        pytest.param({"a": 3, "b": 0, "c": 1}, 1, ["b"], id="idle-first"),
-        pytest.param({"a": 3, "b": 0, "c": 1}, 2, ["b", "c"], id="then-the-least-loaded"),
-        pytest.param({"a": 0, "b": 0, "c": 0}, 1, ["c"], id="newest-among-equals"),
-        pytest.param({"a": 3, "c": 5}, 2, ["a", "c"], id="unknown-last"),
-        pytest.param({}, 2, ["c", "b"], id="nothing-known"),
+        pytest.param({"a": 3, "b": 0, "c": 1}, "", 1, ["b"], id="idle-first"),
+        pytest.param({"a": 3, "b": 0, "c": 1}, "", 2, ["b", "c"], id="then-the-least-loaded"),
+        pytest.param({"a": 0, "b": 0, "c": 0}, "", 1, ["c"], id="newest-among-equals"),
+        pytest.param({"a": 3, "c": 5}, "b", 2, ["a", "c"], id="unknown-last"),
+        pytest.param({"a": 0, "c": 5}, "", 2, ["b", "a"], id="those-that-still-start-before-all"),
+        pytest.param({"a": 5}, "b", 2, ["c", "a"], id="all-three"),
+        pytest.param({}, "abc", 2, ["c", "b"], id="nothing-known"),
     ],
 )
-def test_whom_a_scale_in_ends(reports: dict[str, int], count: int, chosen: list[str]) -> None:
-    """The idlest go first; a worker without a fresh report is unknown, not idle."""
+def test_whom_a_scale_in_ends(reports: dict[str, int], silent: str, count: int, chosen: list[str]) -> None:
+    """Who never reported has no job yet, then the idlest; one that fell silent is unknown, not idle."""
     known = {worker: told(worker, in_flight) for worker, in_flight in reports.items()}
-    assert victims(["a", "b", "c"], known, count) == chosen
+    assert victims(["a", "b", "c"], known, count, reported={*reports, *silent}) == chosen
 
 
 async def test_it_starts_as_many_as_asked(bench: Bench, make: Callable[..., LocalTarget]) -> None:
-    """Each worker has a name of its own, any free port, and a session of its own, which Ctrl-C doesn't reach."""
+    """Each worker has a name of its own, any free port of this machine alone, and a session that Ctrl-C can't reach."""
     target = make()
     await target.resize(3)
     await target.resize(3)
     await bench.see({"p-1", "p-2", "p-3"})
-    assert {bench.about(worker)["port"] for worker in bench.running()} == {"0"}
+    assert {bench.about(worker)["listens"] for worker in bench.running()} == {"127.0.0.1:0"}
     assert os.getpgid(0) not in {bench.about(worker)["group"] for worker in bench.running()}
     bench.reports = {"p-1": told("p-1", 0), "p-2": told("p-2", 0, WorkerState.STARTING)}
     size = await target.size()
@@ -155,6 +158,21 @@ async def test_a_scale_in_drains_the_idlest(bench: Bench, make: Callable[..., Lo
     assert bench.drained() == {"p-1", "p-3"}
     assert (await target.size()).existing == 1
     assert bench.notes == []
+
+
+async def test_a_scale_in_ends_those_that_still_start(bench: Bench, make: Callable[..., LocalTarget]) -> None:
+    """A worker that never reported goes before an idle one; one that did, and is silent now, stays."""
+    target = make()
+    await target.resize(3)
+    await bench.see({"p-1", "p-2", "p-3"})
+    bench.reports = {"p-1": told("p-1", 2), "p-2": told("p-2", 0)}
+    await target.size()
+    bench.reports = {"p-2": told("p-2", 0)}
+    await target.size()
+    await target.resize(2)
+    await bench.see({"p-1", "p-2"})
+    await target.resize(1)
+    await bench.see({"p-1"})
 
 
 async def test_a_worker_that_dies_is_replaced_after_a_wait(bench: Bench, make: Callable[..., LocalTarget]) -> None:
@@ -243,18 +261,19 @@ time.sleep(60)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
-def test_workers_drain_when_their_parent_is_killed(bench: Bench) -> None:
-    """kill -9 of ``llmpool local`` leaves no workers behind: each drains and ends."""
-    root = Path(__file__).resolve().parents[1]
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(bench.place)], cwd=root)
-    try:
-        until(lambda: len(bench.running()) == 2, 15, "two workers")
-    finally:
-        parent.kill()
-        parent.wait()
-    until(lambda: not bench.running(), 10, "no workers")
-    assert bench.drained() == {"p-1", "p-2"}
+if sys.platform == "linux":  # elsewhere nobody tells a child of its parent's death
+
+    def test_workers_drain_when_their_parent_is_killed(bench: Bench) -> None:
+        """kill -9 of ``llmpool local`` leaves no workers behind: each drains and ends."""
+        root = Path(__file__).resolve().parents[1]
+        parent = subprocess.Popen([sys.executable, "-c", PARENT, str(bench.place)], cwd=root)
+        try:
+            until(lambda: len(bench.running()) == 2, 15, "two workers")
+        finally:
+            parent.kill()
+            parent.wait()
+        until(lambda: not bench.running(), 10, "no workers")
+        assert bench.drained() == {"p-1", "p-2"}
 
 
 POOL = """

@@ -1,17 +1,20 @@
 """Reading Redis: each reading is a value or Missing with a reason, against a real redis-server."""
 
+import asyncio
 import os
 import signal
 import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from llmpool_contract import PoolKeys, QueueKeys, WorkerReport, WorkerState
 from llmpool_operator.decide.types import Missing, QueueBacklog
-from llmpool_operator.observe import Endpoint, Readers, Wish, fault_of
+from llmpool_operator.observe import Endpoint, Wish, fault_of
+from llmpool_operator.readers import Readers
 from llmpool_operator.targets.base import Sighting, Workers
 from tests.support.processes import free_port
 from tests.support.redis_server import RedisServer
@@ -31,7 +34,7 @@ async def readers(timeout: float = 0.8) -> AsyncIterator[Readers]:
 
 async def observe(endpoint: Endpoint, *wishes: Wish, timeout: float = 0.8) -> list[Sighting]:
     async with readers(timeout) as held:
-        seen = await held.read({wish.pool: (endpoint, wish) for wish in wishes}, at=AT)
+        seen = await held.read(endpoint, {wish.pool: wish for wish in wishes}, at=AT)
         return [seen[wish.pool] for wish in wishes]
 
 
@@ -61,12 +64,12 @@ async def test_a_job_due_within_the_horizon_is_told(redis_server: RedisServer, r
 
 async def test_reads_all_pools_of_a_redis_over_one_connection(redis_server: RedisServer, redis_url: str) -> None:
     """Many pools and many readings cost one connection."""
-    wishes = {n: (Endpoint(redis_url), Wish(f"ns/pool-{n}", (f"q-{n}",), 1.0)) for n in range(50)}
+    wishes = {n: Wish(f"ns/pool-{n}", (f"q-{n}",), 1.0) for n in range(50)}
     with redis_server.client() as client:
         client.rpush("q-7", "a", "b")
         async with readers() as held:
             for _ in range(3):
-                seen = await held.read(wishes, at=AT)
+                seen = await held.read(Endpoint(redis_url), wishes, at=AT)
             names = [line["name"] for line in client.client_list()]
     assert names.count("llmpool-operator") == 1
     assert seen[7].observation.queues["q-7"] == QueueBacklog(2, 0, 0, None)
@@ -121,8 +124,8 @@ async def test_out_of_reach_is_missing() -> None:
     "endpoint_of",
     [
         pytest.param(lambda url: Endpoint(url), id="none given"),
-        pytest.param(lambda url: Endpoint(url, password="s3cret-wrong"), id="a wrong one"),
-        pytest.param(lambda url: Endpoint(url, username="nobody", password="s3cret-wrong"), id="a wrong user"),
+        pytest.param(lambda url: Endpoint(url, password=b"s3cret-wrong"), id="a wrong one"),
+        pytest.param(lambda url: Endpoint(url, username=b"nobody", password=b"s3cret-wrong"), id="a wrong user"),
     ],
 )
 async def test_refused_credentials_are_missing_and_secret(endpoint_of, own_redis: RedisServer) -> None:
@@ -137,41 +140,46 @@ async def test_refused_credentials_are_missing_and_secret(endpoint_of, own_redis
     assert "s3cret" not in repr(endpoint_of(own_redis.url))
 
 
-async def test_right_credentials_read(own_redis: RedisServer) -> None:
-    """A password from elsewhere than the URL is used."""
+@pytest.mark.parametrize("password", [pytest.param(b"s3cret-right", id="text"), pytest.param(b"\xff\x00", id="bytes")])
+async def test_right_credentials_read(password: bytes, own_redis: RedisServer) -> None:
+    """A password from elsewhere than the URL is used, whatever its bytes."""
     with own_redis.client() as client:
-        client.config_set("requirepass", "s3cret-right")
-    [seen] = await observe(Endpoint(own_redis.url, password="s3cret-right"), WISH)
+        client.execute_command("ACL", "SETUSER", "default", "resetpass", b">" + password)
+    [seen] = await observe(Endpoint(own_redis.url, password=password), WISH)
     assert seen.observation.queues["llm-chat"] == QueueBacklog(0, 0, 0, None)
 
 
 async def test_a_read_only_user_will_do(own_redis: RedisServer) -> None:
-    """The operator needs to read counts, and neither scripts nor any job."""
+    """The user that docs/configuration.md proposes can read counts, and neither run scripts nor see any job."""
+    documented = Path(__file__).parents[1] / "docs" / "configuration.md"
+    [line] = [line for line in documented.read_text().splitlines() if line.startswith("ACL SETUSER ")]
     with own_redis.client() as client:
-        client.execute_command(
-            "ACL SETUSER reader on >pw ~* resetchannels -@all +time +llen +zcount +hlen +hgetall +client +hello"
-        )
-    [seen] = await observe(Endpoint(own_redis.url, username="reader", password="pw"), WISH)
+        client.execute_command(line)
+    [seen] = await observe(Endpoint(own_redis.url, username=b"llmpool-operator", password=b"PASSWORD"), WISH)
     assert seen.observation.queues["llm-chat"] == QueueBacklog(0, 0, 0, None)
 
 
 async def test_a_silent_redis_costs_the_timeout_and_no_more(own_redis: RedisServer, redis_url: str) -> None:
     """A Redis that never answers is Missing within the timeout, delays no other, and is read once it is back."""
     asleep, awake = Endpoint(own_redis.url), Endpoint(redis_url)
-    wishes = {"asleep": (asleep, WISH), "awake": (awake, WISH)}
     async with readers(timeout=0.3) as held:
-        assert isinstance((await held.read(wishes, at=AT))["asleep"].observation.queues["llm-chat"], QueueBacklog)
+
+        async def backlogs() -> list[QueueBacklog | Missing]:
+            seen = await asyncio.gather(*(held.read(one, {"p": WISH}, at=AT) for one in (asleep, awake)))
+            return [part["p"].observation.queues["llm-chat"] for part in seen]
+
+        assert await backlogs() == [QueueBacklog(0, 0, 0, None)] * 2
         os.kill(own_redis.pid, signal.SIGSTOP)
         try:
             began = time.monotonic()
-            seen = await held.read(wishes, at=AT)
+            silent, answering = await backlogs()
             took = time.monotonic() - began
         finally:
             os.kill(own_redis.pid, signal.SIGCONT)
-        assert seen["asleep"].observation.queues["llm-chat"] == Missing(f"RedisTimeout at 127.0.0.1:{own_redis.port}")
-        assert isinstance(seen["awake"].observation.queues["llm-chat"], QueueBacklog)
+        assert silent == Missing(f"RedisTimeout at 127.0.0.1:{own_redis.port}")
+        assert isinstance(answering, QueueBacklog)
         assert took < 1.0
-        again = (await held.read(wishes, at=AT))["asleep"].observation.queues["llm-chat"]
+        again, _ = await backlogs()
         assert again == QueueBacklog(0, 0, 0, None), "the late answer must not be taken for this one's"
 
 
@@ -187,9 +195,22 @@ async def test_unused_connections_end(redis_server: RedisServer, redis_url: str)
     """A Redis that no pool names any more is left."""
     with redis_server.client() as client:
         async with readers() as held:
-            await held.read({"a": (Endpoint(redis_url), WISH)}, at=AT)
+            await held.read(Endpoint(redis_url), {"a": WISH}, at=AT)
             await held.keep(set())
             assert "llmpool-operator" not in [line["name"] for line in client.client_list()]
+
+
+ODD_OPTIONS = ["encoding=bogus", "credential_provider=x", "redis_connect_func=x", "event_dispatcher=x"]
+
+
+@pytest.mark.parametrize("option", ODD_OPTIONS)
+async def test_an_odd_address_is_missing_too(option: str, redis_url: str) -> None:
+    """Whatever redis-py makes of a URL, a reading says Missing and raises nothing: it is one of many Redises."""
+    odd = Endpoint(f"{redis_url}?{option}")
+    async with readers() as held:
+        seen = await held.read(odd, {"p": WISH}, at=AT)
+        assert isinstance(seen["p"].observation.queues["llm-chat"], Missing)
+        assert isinstance(seen["p"].workers, Missing)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +220,10 @@ async def test_unused_connections_end(redis_server: RedisServer, redis_url: str)
         pytest.param("rediss://h:6380/1?ssl_cert_reqs=none", True, id="tls options"),
         pytest.param("redis://h:port/0", False, id="port"),
         pytest.param("redis://h:6379/0?nonsense=1", False, id="option"),
+        pytest.param("rediss://h:6379/0?ssl_password=x", False, id="another tls option"),
+        pytest.param("redis://h:6379/0?ssl_cert_reqs=none", False, id="tls option without tls"),
+        pytest.param("redis://h:6379/0?socket_timeout=600", False, id="a timeout of its own"),
+        *(pytest.param(f"redis://h:6379/0?{option}", False, id=option) for option in ODD_OPTIONS),
         pytest.param("redis://[h/0", False, id="address"),
     ],
 )

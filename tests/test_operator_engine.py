@@ -18,6 +18,7 @@ class ListTarget:
     intended: int = 0
     unknown: Missing | None = None
     refuses: TargetError | None = None
+    refuses_afterwards: TargetError | None = None
     resized: list[int] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
 
@@ -29,6 +30,8 @@ class ListTarget:
             raise self.refuses
         self.resized.append(replicas)
         self.intended = replicas
+        if self.refuses_afterwards is not None:
+            raise self.refuses_afterwards
 
     async def report(self, turn: Turn) -> None:
         self.turns.append(turn)
@@ -105,7 +108,36 @@ async def test_a_restart_does_not_scale_down_early() -> None:
     engine = PoolEngine(spec(), target, old, resuming=True)
     await engine.turn(saw(0), NOW)
     assert target.intended == 9
-    await engine.turn(saw(0, NOW + 59), NOW + 59)
+    for later in (20, 40, 59):
+        await engine.turn(saw(0, NOW + later), NOW + later)
     assert target.intended == 9
     await engine.turn(saw(0, NOW + 61), NOW + 61)
     assert target.intended == 0, "idleSeconds later, all of it known"
+
+
+async def test_emptiness_that_nobody_looked_at_is_not_known() -> None:
+    """While the target can't be read, jobs may come and go unseen: idleSeconds begin anew after such a gap."""
+    target = ListTarget(intended=2)
+    engine = PoolEngine(spec(), target)
+    for later in (0, 20):
+        await engine.turn(saw(0, NOW + later), NOW + later)
+    target.unknown = Missing("APIUnreachable")
+    for later in (40, 60):
+        await engine.turn(saw(9, NOW + later), NOW + later)
+    target.unknown = None
+    for later in (70, 90, 110, 129):
+        await engine.turn(saw(0, NOW + later), NOW + later)
+        assert target.intended == 2
+    await engine.turn(saw(0, NOW + 131), NOW + 131)
+    assert target.intended == 0
+
+
+async def test_a_size_that_came_about_counts_in_spite_of_a_failure() -> None:
+    """Where only something else failed, the resize is told and remembered, and not taken for a foreign hand's."""
+    target = ListTarget(refuses_afterwards=TargetError("Refused", "apply: no", sized=True))
+    engine = PoolEngine(spec(), target)
+    turn = await engine.turn(saw(25), NOW)
+    assert (turn.resized, turn.failure) == ((0, 5), target.refuses_afterwards)
+    again = await engine.turn(saw(25, NOW + 1), NOW + 1)
+    assert (again.resized, again.found, again.failure) == (None, None, target.refuses_afterwards)
+    assert [event.change for event in engine.history.events] == [5]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llmpool_operator.health import STALLED_AFTER
 from llmpool_operator.settings import Settings, SettingsError, load
 
 PROGRAM = str(Path(sys.executable).with_name("llmpool-operator"))
@@ -18,11 +19,21 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_defaults() -> None:
-    """Without any variable: one namespace, a tick a second, port 8080."""
+    """Without any variable: one namespace, a tick a second, port 8080, and no image that anybody made up."""
     settings = load()
     assert (settings.operator_tick, settings.health_port, settings.log_level) == (1.0, 8080, "info")
     assert settings.namespace == "default"
     assert settings.redis_read_timeout < settings.operator_tick
+    assert settings.worker_image == ""
+
+
+def test_no_tick_is_a_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest tick that is allowed lies well below what the health check takes for a loop that stands still."""
+    monkeypatch.setenv("OPERATOR_TICK", "10")
+    assert load().operator_tick * 2 < STALLED_AFTER
+    monkeypatch.setenv("OPERATOR_TICK", "10.1")
+    with pytest.raises(SettingsError, match="OPERATOR_TICK"):
+        load()
 
 
 @pytest.mark.parametrize(

@@ -22,10 +22,15 @@ TWO = Size(2, 2, 2)
 QUEUES = {"q": QueueBacklog(ready=3, due=1, in_flight=2, next_due_in=None)}
 
 
-def decision(replicas: int) -> Decision:
-    able = Finding("AbleToScale", "True", "ReadyForNewScale", "fine")
+def decision(replicas: int, *, able: str = "ReadyForNewScale", limited: str = "False") -> Decision:
+    findings = (
+        Finding("ScalingActive", "True", "ValidMetricFound", "fine"),
+        Finding("AbleToScale", "True", able, "fine"),
+        Finding("ScalingLimited", "True" if limited == "True" else "False", "TooManyReplicas", "fine"),
+        Finding("MetricsAvailable", "True", "MetricsFound", "fine"),
+    )
     return Decision(
-        replicas, replicas, replicas, Reason.DESIRED_WITHIN_RANGE, "why", (), (), (able,), History(), hold=False
+        replicas, replicas, replicas, Reason.DESIRED_WITHIN_RANGE, "why", (), (), findings, History(), hold=False
     )
 
 
@@ -39,8 +44,8 @@ def build(previous: dict[str, Any], of: Turn) -> dict[str, Any]:
     return statuses.build(previous, of, name="chat", generation=3, paused="None", history={"events": []})
 
 
-def ready(status: dict[str, Any]) -> tuple[str, str]:
-    return next((c["status"], c["reason"]) for c in status["conditions"] if c["type"] == "Ready")
+def condition(status: dict[str, Any], kind: str) -> tuple[str, str]:
+    return next((c["status"], c["reason"]) for c in status["conditions"] if c["type"] == kind)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +61,7 @@ def ready(status: dict[str, Any]) -> tuple[str, str]:
 )
 def test_ready(of: Turn, wanted: tuple[str, str]) -> None:
     """Ready is about workers that take jobs; a pool at zero that should be there is ready."""
-    assert ready(build({}, of)) == wanted
+    assert condition(build({}, of), "Ready") == wanted
 
 
 def test_transition_times_move_only_on_change() -> None:
@@ -87,6 +92,33 @@ def test_counts_are_written_every_few_seconds_alone() -> None:
     assert statuses.is_due(written, build(written, turn(resized=(1, 2))), since=0.0)
     assert statuses.is_due(written, build(written, turn(size=Size(2, 2, 1))), since=0.0)
     assert not statuses.is_due(written, build(written, turn(at=AT + 600)), since=600.0)
+
+
+def test_what_follows_the_backlog_is_written_as_counts_are() -> None:
+    """A busy pool is stabilised and limited by turns, each second another: no reason for a write each second."""
+    written = build({}, turn())
+    held = build(written, turn(decision=decision(2, able="ScaleDownStabilized", limited="True")))
+    assert not statuses.is_due(written, held, since=1.0)
+    assert statuses.is_due(written, held, since=statuses.COUNTERS_EVERY)
+    failing = build(written, turn(failure=TargetError("Forbidden", "no")))
+    assert statuses.is_due(written, failing, since=0.0)
+
+
+def test_a_turn_without_a_decision_claims_none() -> None:
+    """Where a pool is refused, an earlier turn's metrics and scaling are no longer said to be there."""
+    refused = build(build({}, turn()), turn(decision=None, failure=TargetError("AmbiguousQueue", "older")))
+    assert condition(refused, "ScalingActive") == ("False", "AmbiguousQueue")
+    assert condition(refused, "MetricsAvailable") == ("Unknown", "AmbiguousQueue")
+    assert condition(refused, "Ready") == ("False", "AmbiguousQueue")
+
+
+def test_a_size_that_came_about_is_the_desired_one() -> None:
+    """An apply that failed doesn't hide that the size is as decided, and that sizing works."""
+    failure = TargetError("Refused", "apply: no", sized=True)
+    status = build({}, turn(decision=decision(5), resized=(2, 5), failure=failure))
+    assert status["desiredReplicas"] == 5
+    assert condition(status, "AbleToScale") == ("True", "ReadyForNewScale")
+    assert condition(status, "Ready") == ("False", "Refused")
 
 
 def test_a_sum_over_some_queues_is_no_sum() -> None:

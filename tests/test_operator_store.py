@@ -54,6 +54,18 @@ def test_a_deletion_is_final() -> None:
     assert held(store) == 8, "the deletion of the first is late news"
 
 
+def test_what_left_a_watch_may_come_back() -> None:
+    """A watch tells as deleted what lost its label, too: the same object is welcome as it is since, or newer."""
+    store = Store()
+    store.saw_deployment(obj(5))
+    store.saw_deployment(obj(7), deleted=True)
+    store.saw_deployment(obj(6))
+    assert KEY not in store.deployments.objects
+    store.saw_deployment(obj(7))
+    store.saw_deployment(obj(8))
+    assert store.deployments.objects[KEY]["metadata"]["resourceVersion"] == "8"
+
+
 def test_a_list_finds_what_a_watch_slept_through() -> None:
     """What a list doesn't have is gone, unless it is younger than the list."""
     store = Store()

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import logging
+import time
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from llmpool_operator.store import Store
-from llmpool_operator.watch import Watcher
+from llmpool_operator.watch import Tell, Watcher
 from tests.support.waiting import eventually
 
 NAMES = {
@@ -70,6 +71,7 @@ async def test_a_watch_that_ends_is_started_again(failing_api, caplog: pytest.Lo
     """503 for longer than Kopf retries ends Kopf, not the process, and it is started again; stopping takes no time."""
     kubeconfig, asked = failing_api
     caplog.set_level(logging.ERROR)
+    bystander = asyncio.create_task(asyncio.sleep(3600))
     watcher = Watcher(Store(), namespace="ns", kubeconfig=str(kubeconfig))
     watcher.start()
 
@@ -78,8 +80,69 @@ async def test_a_watch_that_ends_is_started_again(failing_api, caplog: pytest.Lo
 
     await eventually(started_twice, 60, "a second start")
     assert len(asked) >= 8
-    assert not any(task.cancelled() for task in asyncio.all_tasks())
+    assert not bystander.done(), "Kopf cancels the tasks of its own loop alone"
+    bystander.cancel()
     loop = asyncio.get_running_loop()
     began = loop.time()
     await watcher.stop(5)
     assert loop.time() - began < 2
+
+
+class Ending(Watcher):
+    """One whose watches end at once, the same way each time."""
+
+    def __init__(self, end: BaseException | None) -> None:
+        super().__init__(Store(), namespace="ns", kubeconfig="")
+        self.end = end
+        self.began: list[float] = []
+
+    async def _watch(self, tell: Tell) -> None:
+        self.began.append(time.monotonic())
+        self._running.set()
+        if self.end is not None:
+            raise self.end
+
+    async def has_begun(self, times: int) -> None:
+        async def there() -> bool:
+            return len(self.began) >= times
+
+        await eventually(there, 15, f"{times} starts")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(asyncio.CancelledError(), id="cancelled by itself"),
+        pytest.param(OSError("away"), id="an error"),
+        pytest.param(None, id="no error"),
+    ],
+)
+async def test_whatever_ends_a_watch_it_is_started_again(end: BaseException | None) -> None:
+    """Also a cancellation that nobody asked for; and each time it waits for longer, though Kopf said it was up."""
+    watcher = Ending(end)
+    watcher.start()
+    await watcher.has_begun(3)
+    first, second, third = watcher.began[:3]
+    assert third - second > 1.5 * (second - first)
+    await watcher.stop(5)
+    assert not watcher.running
+
+
+async def test_a_thread_that_died_is_replaced() -> None:
+    """What ends the thread itself leaves nobody watching: that is seen, and the next list starts another."""
+    watcher = Ending(SystemExit("gone"))
+    watcher.start()
+    await watcher.has_begun(1)
+
+    async def ended() -> bool:
+        return not watcher.running
+
+    await eventually(ended, 5, "the end of the first")
+    watcher.end = None
+
+    async def replaced() -> bool:
+        watcher.start()
+        return len(watcher.began) >= 2
+
+    await eventually(replaced, 5, "another start")
+    await watcher.stop(5)

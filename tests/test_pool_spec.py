@@ -200,6 +200,7 @@ def test_all_faults_are_told_at_once() -> None:
     "given",
     [
         pytest.param(document(redis={"url": "redis://user:hunter2@r:6379/0"}), id="redis-password"),
+        pytest.param(document(redis={"url": "redis://r/0?password=hunter2"}), id="redis-password-as-an-option"),
         pytest.param(document(ollama={"url": "http://user:hunter2@o"}), id="ollama-password"),
         pytest.param(document(worker={"env": [{"name": "A", "value": "hunter2" * 1000}]}), id="env-value"),
     ],
@@ -207,6 +208,32 @@ def test_all_faults_are_told_at_once() -> None:
 def test_secrets_are_not_repeated(given: dict[str, Any]) -> None:
     """An error about a place where a password may be doesn't say what was given."""
     assert "hunter2" not in " ".join(faults(given))
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        pytest.param("redis://h", True, id="bare"),
+        pytest.param("redis://h:6379/1", True, id="port and database"),
+        pytest.param("rediss://h/0?ssl_cert_reqs=none&ssl_ca_certs=/etc/ca.pem", True, id="tls options"),
+        pytest.param("redis://h/0?password=hunter2", False, id="password"),
+        pytest.param("rediss://h/0?ssl_cert_reqs=none&password=hunter2", False, id="password behind another"),
+        pytest.param("redis://h/0?username=u", False, id="username"),
+        pytest.param("redis://u:hunter2@h/0", False, id="in front of the host"),
+        pytest.param("redis://h/0?credential_provider=x", False, id="any other"),
+        pytest.param("rediss://h/0?" + "ssl_a=" * 80 + "@", False, id="slow for a careless pattern"),
+    ],
+)
+def test_a_redis_url_carries_no_credentials(url: str, allowed: bool) -> None:
+    """Neither before the host nor as an option: the CRD and the parser let the same addresses pass."""
+    pattern = CRD_SPEC["properties"]["redis"]["properties"]["url"]["pattern"]
+    assert bool(re.search(pattern, url)) == allowed
+    try:
+        parse_pool(document(redis={"url": url}))
+    except PoolError:
+        assert not allowed
+    else:
+        assert allowed
 
 
 @pytest.mark.parametrize(

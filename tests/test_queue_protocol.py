@@ -303,6 +303,8 @@ async def test_a_full_redis_still_lets_jobs_end(store: QueueStore) -> None:
         end = Settlement.answered(claim, result(claim), streamed=False)
         assert await store.settle(redis, Q, "s", [end]) == [True]
         assert await redis.exists(Q.result("a")) == 1
+        lost = Settlement.released(claim)
+        assert await store.settle(redis, Q, "s2", [lost, lost]) == [False, False]
         await connections.aclose()
 
 
@@ -329,3 +331,86 @@ async def test_reports_of_the_dead_are_cleared_away(redis: Redis, store: QueueSt
     assert set(await redis.hkeys(pool.workers)) == {b"alive", b"odd", b"w1"}
     await store.report(redis, pool, "", first=False)
     assert set(await redis.hkeys(pool.workers)) == {b"alive", b"odd"}
+
+
+FORGED = [
+    pytest.param(b"\x011|\xff|n|1|0|5|0|0|{}", id="origin-not-ascii"),
+    pytest.param(b"\x011|a:1|n|1|0|" + b"9" * 400 + b"|0|0|{}", id="400-digits"),
+    pytest.param(b"\x011|a:1|n|" + b"9" * 20 + b"|0|5|0|0|{}", id="20-digit-deliveries"),
+    pytest.param(b"\x011|a b|n|1|0|5|0|0|{}", id="origin-with-a-space"),
+]
+
+
+@pytest.mark.parametrize("raw", FORGED)
+async def test_a_forged_header_is_a_body(redis: Redis, store: QueueStore, raw: bytes) -> None:
+    """Whatever a producer pushes can be claimed: it ends as a malformed job, and ends no worker."""
+    await redis.rpush(Q.normal, raw)
+    claim = await one_claim(redis, store)
+    assert (claim.element.body, claim.element.origin, claim.element.deliveries) == (raw, "t:1", 1)
+    assert decode(raw).body == raw
+
+
+async def test_a_claim_repeated_after_its_lease_takes_nothing_away(redis: Redis, store: QueueStore) -> None:
+    """Some of its handles were reaped, some not yet: what the repeat takes anew never goes over those."""
+    await redis.rpush(Q.normal, *[b"%d" % n for n in range(8)])
+    await store.claim(redis, Q, "t", 3)
+    await redis.zadd(Q.lease, {"t:1": 1})
+    await store.tend(redis, Q)
+    again = await store.claim(redis, Q, "t", 3)
+    assert len({c.handle for c in again.claims} | {"t:2", "t:3"}) == 5
+    claimed = [decode(raw).body for raw in await redis.hvals(Q.claimed)]
+    waiting = [decode(raw).body for raw in await redis.lrange(Q.normal, 0, -1)]
+    assert sorted(claimed + waiting) == [b"%d" % n for n in range(8)]
+
+
+async def test_a_repeat_that_wants_less_still_brings_all(redis: Redis, store: QueueStore) -> None:
+    """What the lost reply held is ours already, however few slots are free by now."""
+    await redis.rpush(Q.normal, *[b"%d" % n for n in range(5)])
+    await store.claim(redis, Q, "t", 5)
+    assert len((await store.claim(redis, Q, "t", 1)).claims) == 5
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["answered", "running"])
+async def test_a_malformed_twin_destroys_no_answer(redis: Redis, store: QueueStore, answered: bool) -> None:
+    """A dead letter that bears the id of another job leaves that one's result, and its mark, as they are."""
+    await redis.rpush(Q.normal, BODY, b"twin")
+    first, twin = (await store.claim(redis, Q, "t", 2)).claims
+    await store.check(redis, Q, [(first, "a")])
+    if answered:
+        await store.settle(redis, Q, "s1", [Settlement.answered(first, result(first), streamed=False)])
+    failed = Result(id="a", status=Status.FAILED, error=JobError(code="invalid", message="m"))
+    assert await store.settle(redis, Q, "s2", [Settlement.buried(twin, "invalid", "m", failed)]) == [True]
+    assert await redis.xlen(Q.dead) == 1
+    if not answered:
+        assert await redis.exists(Q.result("a")) == 0
+        await store.settle(redis, Q, "s3", [Settlement.answered(first, result(first), streamed=False)])
+    assert json.loads(await redis.get(Q.result("a")))["status"] == "succeeded"
+
+
+async def test_an_ids_key_of_another_type_stops_nothing(redis: Redis, store: QueueStore) -> None:
+    """Somebody else's key in the place of an id's mark is taken for no mark."""
+    await redis.rpush(Q.normal, BODY)
+    await redis.lpush(Q.id("a"), "odd")
+    claim = await one_claim(redis, store)
+    assert await store.check(redis, Q, [(claim, "a")]) == [Verdict.RUN]
+
+
+async def test_a_batch_is_given_back_in_its_order(redis: Redis, store: QueueStore) -> None:
+    """What a stopping worker gives back together is in front as it was."""
+    await redis.rpush(Q.normal, b"1", b"2", b"3", b"4")
+    claims = (await store.claim(redis, Q, "t", 3)).claims
+    await store.settle(redis, Q, "s", [Settlement.released(claim) for claim in claims])
+    assert [decode(raw).body for raw in await redis.lrange(Q.normal, 0, -1)] == [b"1", b"2", b"3", b"4"]
+
+
+async def test_a_deleted_dead_letter_stream_is_no_debt(redis: Redis) -> None:
+    """After somebody deleted the stream its bytes are counted from zero, and nothing new is evicted for the old."""
+    store = make_store(dead_max_bytes=50)
+    for token in ("t", "u"):
+        await redis.rpush(Q.normal, b"%040d" % 0)
+        claim = await one_claim(redis, store, token)
+        await store.settle(redis, Q, token, [Settlement.buried(claim, "invalid", "r", None)])
+        if token == "t":
+            await redis.delete(Q.dead)
+    assert (await redis.xlen(Q.dead), await redis.hget(Q.stats, "dead_bytes")) == (1, b"41")
+    assert await redis.hget(Q.stats, "dead_evicted") is None

@@ -4,22 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmpool_contract import QueueKeys
-from llmpool_worker.answer import whole_characters
-from llmpool_worker.backends.base import BackendError, ErrorKind
+from llmpool_contract import QueueKeys, Result, Status
+from llmpool_contract.element import Element
+from llmpool_worker.admission import is_cloud
+from llmpool_worker.answer import Answer, whole_characters
+from llmpool_worker.backends.base import BackendError, Embeddings, ErrorKind
 from llmpool_worker.backends.http import status_error
-from llmpool_worker.backends.ollama import _embed_error
+from llmpool_worker.backends.ollama import embed_error
 from llmpool_worker.policy import POSTPONE_MS, Fate, RetryPolicy, fate_of
 from llmpool_worker.queue.store import Tended
+from llmpool_worker.queue.types import Claim, Settlement
 from llmpool_worker.rates import Rate
-from llmpool_worker.settings import read_queues
+from llmpool_worker.settings import check_redis_url, read_queues
+from llmpool_worker.settler import MAX_BATCH, MAX_BATCH_BYTES, batch_size
 from llmpool_worker.tending import REAP_JITTER_S, until_next
 
 POLICY = RetryPolicy(max_retries=3, base_ms=500, cap_ms=30_000)
 
 
 def error(kind: ErrorKind, retry_after_s: float | None = None) -> BackendError:
-    return BackendError(kind, "code", "message", retry_after_s=retry_after_s)
+    return BackendError(kind, "code", "reason", retry_after_s=retry_after_s)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,6 @@ def test_full_jitter_stays_below_its_ceiling(retries: int, chance: float) -> Non
 @pytest.mark.parametrize(
     ("status", "kind", "code"),
     [
-        (404, ErrorKind.PERMANENT, "model_not_found"),
         (400, ErrorKind.PERMANENT, "refused"),
         (302, ErrorKind.PERMANENT, "refused"),
         (401, ErrorKind.PERMANENT, "refused"),
@@ -71,12 +74,36 @@ def test_what_a_status_means(status: int, kind: ErrorKind, code: str, body: byte
     found = status_error(status, body)
     assert (found.kind, found.code) == (kind, code)
     assert ("why" in found.message) == (b"why" in body)
+    assert "why" not in found.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "code"),
+    [
+        (b'{"error":"model \'x\' not found"}', ErrorKind.PERMANENT, "model_not_found"),
+        (b"404 page not found", ErrorKind.RETRYABLE, "backend_failed"),
+    ],
+    ids=["the-servers-own", "of-something-between"],
+)
+def test_whose_404_it_is(body: bytes, kind: ErrorKind, code: str) -> None:
+    """Only the model server's own 404 says that there is no such model; an ingress says 404 while a pod restarts."""
+    found = status_error(404, body)
+    assert (found.kind, found.code) == (kind, code)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [(None, None), ("7", 7.0), ("9999", 60.0), ("Wed, 21 Oct 2026 07:28:00 GMT", None), ("-1", None)],
+)
+def test_retry_after(header: str | None, seconds: float | None) -> None:
+    """A full server's wish is followed, within a bound."""
+    assert status_error(503, b"{}", header).retry_after_s == seconds
 
 
 def test_embeds_400_for_a_dead_runner_is_no_fault_of_the_job() -> None:
     """Ollama answers 400 when the runner crashed under an embedding, and for bad requests: told apart by the text."""
-    crashed = _embed_error(400, b'{"error":"do embedding request: Post http://127.0.0.1: EOF"}')
-    refused = _embed_error(400, b'{"error":"invalid input type"}')
+    crashed = embed_error(400, status_error(400, b'{"error":"do embedding request: Post http://127.0.0.1: EOF"}'))
+    refused = embed_error(400, status_error(400, b'{"error":"invalid input type"}'))
     assert (crashed.kind, refused.kind) == (ErrorKind.RETRYABLE, ErrorKind.PERMANENT)
 
 
@@ -128,3 +155,65 @@ def test_bad_queue_names_are_refused(text: str) -> None:
     """A name that can't be a key, a type that isn't one, and a name twice stop the start."""
     with pytest.raises(ValueError, match="queue"):
         read_queues(text)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["redis://h:6379/0", "rediss://:p%2Fw@h/1?ssl_cert_reqs=none", "unix:///run/redis.sock", "redis://u:p@h?db=3"],
+)
+def test_addresses_of_redis(url: str) -> None:
+    """What redis-py reads and the worker's own settings don't decide is let through."""
+    check_redis_url(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "http://h",
+        "redis://",
+        "redis://:pa/hunter2@h",
+        "redis://h:notaport/0",
+        "redis://h?decode_responses=true",
+        "redis://h?protocol=3",
+        "redis://h?socket_timeout=5",
+        "redis://h?password=hunter2",
+    ],
+)
+def test_bad_addresses_of_redis_are_refused_without_being_repeated(url: str) -> None:
+    """An address may hold a password, also in a wrong place, so the reason says nothing of it."""
+    with pytest.raises(ValueError, match=r"wanted|not an address|no host|option") as caught:
+        check_redis_url(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "cloud"),
+    [("gpt-oss:120b-cloud", True), ("x:cloud", True), ("cloud", False), ("host:5000/cloud/m:8b", False), ("m", False)],
+)
+def test_models_that_run_elsewhere(model: str, cloud: bool) -> None:
+    """By the tag that Ollama gives them, and nothing else of the name."""
+    assert is_cloud(model) is cloud
+
+
+def settlement(size: int) -> Settlement:
+    claim = Claim(QueueKeys("q"), "t:1", Element(b"{}", origin="t:1"), 0)
+    return Settlement.answered(claim, Result(id="a", status=Status.SUCCEEDED, content="x" * size), streamed=False)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([10] * 200, MAX_BATCH), ([10] * 3, 3), ([MAX_BATCH_BYTES + 1, 10], 1), ([MAX_BATCH_BYTES // 2 - 100] * 3, 2)],
+    ids=["many", "few", "one-that-is-huge", "two-that-fit"],
+)
+def test_settle_calls_are_bounded(sizes: list[int], expected: int) -> None:
+    """In number and in bytes, and none is empty."""
+    assert batch_size([settlement(size) for size in sizes]) == expected
+
+
+def test_vectors_count_as_output() -> None:
+    """An embedding's answer is bounded like a text."""
+    answer = Answer(max_bytes=1_000)
+    answer.take(Embeddings([[0.5] * 20]))
+    with pytest.raises(BackendError, match="OUTPUT_MAX_BYTES"):
+        answer.take(Embeddings([[0.5] * 40]))

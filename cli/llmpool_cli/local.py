@@ -30,6 +30,7 @@ def local(
 ) -> None:
     """Size worker processes on this machine by the pool's queues. Ctrl-C drains them, a second one ends them."""
     from llmpool_contract import env
+    from llmpool_operator.observe import fault_of
     from llmpool_operator.targets.local_run import LocalRun, redis_url_of, shown_address
 
     pool = _pool(file, backend)
@@ -38,6 +39,8 @@ def local(
         raise typer.BadParameter(
             "the pool's redis needs a Secret, so the address must be given", param_hint="--redis-url"
         )
+    if fault := fault_of(url):
+        raise typer.BadParameter(fault, param_hint="--redis-url")
     typer.echo(f"pool {pool.key} at {shown_address(url)}: {_queues(pool)}; Ctrl-C drains the workers and ends")
     run = LocalRun(
         pool=pool,
@@ -80,8 +83,8 @@ async def _run(run: LocalRun) -> None:
         if stop.is_set():
             hurry.set()
             return
-        _line("draining the workers; once more ends them at once")
         stop.set()
+        _line("draining the workers; once more ends them at once")
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -112,4 +115,7 @@ class Lines:
 
 
 def _line(text: str) -> None:
-    typer.echo(f"{time.strftime('%H:%M:%S')}  {text}")
+    try:
+        typer.echo(f"{time.strftime('%H:%M:%S')}  {text}")
+    except OSError:
+        return  # the terminal or the pipe may be gone: the pool and its drain go on without an audience

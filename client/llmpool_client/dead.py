@@ -77,15 +77,20 @@ class DeadLetters:
 
         Raises:
             UnknownEntry: somebody else replayed or removed it first.
-            NotReplayable: only the beginning of the body was kept.
+            NotReplayable: only the beginning of the body was kept, or its id belongs to another job by now.
         """
         keys, job_id = self._keys, letter.job_id
         names = [keys.dead, keys.list_of(letter.priority), keys.stats, keys.id(job_id)]
         names += [keys.result(job_id), keys.cancel(job_id), keys.stream(job_id)]
-        answer: Literal[b"replayed", b"gone", b"truncated"]
+        answer: Literal[b"replayed", b"gone", b"truncated", b"live"]
         answer = await self._ask(self._replay(keys=names, args=[letter.entry, job_id, IDS_TTL_S]))
         if answer == b"gone":
             raise UnknownEntry(f"dead letter {letter.entry} of {keys.queue} is not there any more")
+        if answer == b"live":
+            raise NotReplayable(
+                f"dead letter {letter.entry} of {keys.queue}: a job with its id {letter.job_id} runs, waits or "
+                "has been answered since; purge the letter, or submit its body under another id"
+            )
         if answer == b"truncated":
             raise NotReplayable(
                 f"dead letter {letter.entry} of {keys.queue}: {len(letter.body)} of {letter.size} bytes were kept; "

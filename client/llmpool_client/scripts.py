@@ -59,8 +59,14 @@ for n = 1, #found[1][2], 2 do letter[found[1][2][n]] = found[1][2][n + 1] end
 if (letter.id or '') ~= ARGV[2] then return 'gone' end
 local size = tonumber(letter.size or '')
 if not letter.body or not size or size > #letter.body then return 'truncated' end
-local bad = want(KEYS[2], 'list') or want(KEYS[3], 'hash')
+local bad = want(KEYS[2], 'list') or want(KEYS[3], 'hash') or want(KEYS[4], 'string') or want(KEYS[5], 'string')
 if bad then return bad end
+if ARGV[2] ~= '' then
+  local mark, result = redis.call('GET', KEYS[4]), redis.call('GET', KEYS[5])
+  if (mark and mark ~= 'queued') or (result and not string.find(result, '"status":"failed"', 1, true)) then
+    return 'live'
+  end
+end
 -- Removals first: once a script has written, Redis at maxmemory lets the rest of it pass.
 redis.call('XDEL', KEYS[1], ARGV[1])
 if ARGV[2] ~= '' then redis.call('DEL', KEYS[5], KEYS[6], KEYS[7]) end

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from .keys import Priority
 
 MAGIC = b"\x01"
-_HEADER = re.compile(rb"\x011\|([^|]{1,128})\|([hnl])\|(\d{1,9})\|(\d{1,9})\|(\d{1,16})\|(\d{1,6})\|(\d{1,6})\|")
+_HEADER = re.compile(
+    rb"\x011\|([0-9A-Za-z:_-]{1,128})\|([hnl])\|(\d{1,9})\|(\d{1,9})\|(\d{1,15})\|(\d{1,6})\|(\d{1,6})\|"
+)
 _PRIORITY: dict[bytes, Priority] = {b"h": "high", b"n": "normal", b"l": "low"}
 
 
@@ -52,7 +54,7 @@ def decode(raw: bytes) -> Element:
         return Element(body=raw)
     return Element(
         body=raw[id_end:],
-        origin=origin.decode("ascii", "replace"),
+        origin=origin.decode("ascii"),
         priority=_PRIORITY[priority],
         deliveries=int(deliveries),
         attempts=int(attempts),

@@ -24,6 +24,8 @@ _LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 _QUANTITY = r"^[0-9]{1,12}(\.[0-9]{1,9})?(m|k)?$"
 _RESOURCE = r"^[0-9]{1,18}(\.[0-9]{1,9})?([numkMGTPE]|[KMGTPE]i)?$"
+# Options of TLS alone: `?password=` would be a way round the Secret, and redis-py has options that load what they name.
+_REDIS_URL = r"^rediss?://[^@\s?]+(\?ssl_[a-z_]+=[^&\s@]*(&ssl_[a-z_]+=[^&\s@]*)*)?$"
 _SCALE = {"m": Decimal("0.001"), "": Decimal(1), "k": Decimal(1000)}
 
 
@@ -114,7 +116,7 @@ class SecretRef(_Part):
 class Redis(_Part):
     """Where the queues are: exactly one of ``url`` and ``service``."""
 
-    url: str | None = Field(default=None, max_length=512, pattern=r"^rediss?://[^@\s]+$")
+    url: str | None = Field(default=None, max_length=512, pattern=_REDIS_URL)
     """Without a password: that is what ``credentials_secret`` is for."""
     service: RedisService | None = None
     credentials_secret: SecretRef | None = None
@@ -172,6 +174,8 @@ class Resources(_Part):
 OWNED_ENV = frozenset(
     {
         env.REDIS_URL,
+        env.REDIS_USERNAME,
+        env.REDIS_PASSWORD,
         env.WORKER_POOL,
         env.WORKER_ID,
         env.WORKER_QUEUES,
@@ -191,7 +195,7 @@ class Worker(_Part):
     """What each worker is like."""
 
     image: str = Field(default="", max_length=512, pattern=r"^\S*$")
-    """Empty: the operator's own default."""
+    """Empty: the operator's WORKER_IMAGE; a pool is refused where that is empty, too."""
     backend: Literal["ollama", "openai", "echo"] = "ollama"
     concurrency: int = Field(default=5, ge=1, le=1024)
     """Jobs that one worker runs at the same time."""

@@ -23,7 +23,7 @@ class Status(StrEnum):
 class _Part(BaseModel):
     """Unknown fields are ignored, so that an older client reads a newer worker's results."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 class Usage(_Part):

@@ -13,8 +13,8 @@ from .health import HealthServer
 from .kube import KubeAPI
 from .loop import Loop
 from .metrics import Metrics
-from .observe import Readers
 from .pools import Parts
+from .readers import Readers
 from .reconciler import Clocks, Reconciler
 from .settings import Settings
 from .store import Store

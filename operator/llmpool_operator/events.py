@@ -25,10 +25,8 @@ class Event:
     message: str
 
 
-def of_turn(turn: Turn) -> Event | None:
-    """What a turn has to tell, if anything: a changed size or a failure to change it."""
-    if turn.failure is not None:
-        return failed(turn.failure)
+def resized(turn: Turn) -> Event | None:
+    """A changed size."""
     if turn.resized is None or turn.decision is None:
         return None
     why = f"{turn.decision.reason}: {turn.decision.message}"
@@ -36,8 +34,8 @@ def of_turn(turn: Turn) -> Event | None:
 
 
 def failed(error: TargetError) -> Event:
-    """A target that refused."""
-    return Event("Warning", "FailedRescale", f"{error.reason}: {error.message}")
+    """A target that refused the size, or the manifest while the size is as it should be."""
+    return Event("Warning", "FailedApply" if error.sized else "FailedRescale", f"{error.reason}: {error.message}")
 
 
 def manifest(pool: Object, event: Event, *, at: float) -> Object:

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 from kubernetes.aio.client import ApiClient
+from kubernetes.aio.config.config_exception import ConfigException
 
 from llmpool_contract.labels import API_VERSION, MANAGER, PLURAL
 
@@ -75,8 +76,8 @@ class KubeAPI:
     async def close(self) -> None:
         """End the session's connections."""
         if self._client is not None:
-            await self._client.close()  # type: ignore[no-untyped-call]
-            self._client = None
+            client, self._client = self._client, None
+            await client.close()  # type: ignore[no-untyped-call]
 
     async def get(self, path: str) -> Object:
         """Read one object."""
@@ -125,8 +126,9 @@ class KubeAPI:
         content_type: str = "application/json",
     ) -> Object:
         try:
-            status, text = await _exchange(await self._session(), method, path, query, body, content_type)
-            if status == 401:
+            client = await self._session()
+            status, text = await _exchange(client, method, path, query, body, content_type)
+            if status == 401 and client is self._client:  # else somebody has logged in anew in the meantime
                 await self.close()
             if status >= 400:
                 raise _error(status, text)
@@ -144,7 +146,7 @@ class KubeAPI:
             if self._client is None:
                 try:
                     self._client = ApiClient(await find_cluster(self._kubeconfig))
-                except LoginError as error:
+                except (LoginError, OSError) as error:  # OSError: a certificate's file that isn't one
                     raise APIError(0, "NoLogin", str(error)) from error
                 self._client.user_agent = f"{MANAGER}/{own_version()}"
             return self._client
@@ -154,12 +156,12 @@ async def _exchange(
     client: ApiClient, method: str, path: str, query: dict[str, Any] | None, body: Any, content_type: str
 ) -> tuple[int, bytes]:
     headers: dict[str, str] = {"Accept": "application/json", "Content-Type": content_type, **client.default_headers}
-    await client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
     url = f"{client.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
     try:
+        await client.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
         response = await client.call_api(method, url, headers, body, _request_timeout=_TIMEOUT)
         return response.status, await response.read()  # type: ignore[no-untyped-call]
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+    except (TimeoutError, aiohttp.ClientError, OSError, ConfigException) as error:
         raise APIError(0, "Unreachable", f"{method} {path}: {type(error).__name__}") from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import kopf
+import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 from kubernetes.aio.config.config_exception import ConfigException
@@ -34,7 +35,7 @@ async def find_cluster(kubeconfig: str) -> Configuration:
             await load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=kubeconfig or None, client_configuration=configuration, persist_config=False
             )
-    except (ConfigException, OSError) as error:
+    except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:  # a file of something else, too
         tried = kubeconfig or "the service account and ~/.kube/config"
         raise LoginError(f"no cluster: tried {tried}: {error}. Set KUBECONFIG, or run in a pod") from error
     # An attempt is a turn's business here: a call that fails is told, and the next tick makes a fresh one.

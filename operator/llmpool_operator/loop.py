@@ -21,6 +21,8 @@ from .watch import Watcher
 log = structlog.get_logger(__name__)
 _SPACING = 0.02
 """Seconds between passes over changed pools, so that a burst of events is one pass."""
+_BRIEFLY = 0.1
+"""Seconds that a pass over changed pools is waited for: more changes may come."""
 _RELIST_SOON = 5.0
 """Seconds to the next list while no watch is up, after one came up, and after the API server was in trouble."""
 
@@ -96,7 +98,7 @@ class Loop:
         except TimeoutError:
             return
         if self._listed:
-            await self._reconciler.serve(self._store.take_dirty(), changed=True, patience=self._tick)
+            await self._reconciler.serve(self._store.take_dirty(), changed=True, patience=_BRIEFLY)
 
     async def _relist_forever(self) -> None:
         while True:

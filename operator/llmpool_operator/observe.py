@@ -1,21 +1,18 @@
-"""One pipelined read per Redis, for all pools that use it. What can't be read is Missing with a reason, never zero.
+"""What is asked of Redis for a pool, and what the replies say. Pure: :mod:`.readers` has the connections.
 
-Only plain read commands (TIME, LLEN, ZCOUNT, HLEN, HGETALL): no Lua, and never a job's body. A read-only user will do.
+What can't be read is Missing with a reason, never zero. Only plain read commands (LLEN, ZCOUNT, HLEN, HGETALL, and TIME
+for their clock): no Lua, and never a job's body.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import ValidationError
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import ConnectionPool
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -32,8 +29,9 @@ from .decide.types import Missing, Observation, QueueBacklog
 from .targets.base import Sighting, Workers
 
 Command: TypeAlias = tuple[str | int, ...]
-K = TypeVar("K")
 _PER_QUEUE = 6
+_OPTIONS = {"ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs"}
+"""What a URL may say after its ``?``. redis-py takes many more, among them ones that load what they name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +39,8 @@ class Endpoint:
     """A Redis and who we are there. Equal ones share a connection."""
 
     url: str
-    username: str | None = field(default=None, repr=False)
-    password: str | None = field(default=None, repr=False)
+    username: bytes | None = field(default=None, repr=False)
+    password: bytes | None = field(default=None, repr=False)
 
     @property
     def shown(self) -> str:
@@ -63,9 +61,14 @@ class Wish:
 
 
 def fault_of(url: str) -> str | None:
-    """Why a URL can never be connected to (a port that is no number, an option that doesn't exist), or None."""
+    """Why a URL can never be connected to (a port that is no number, an option that isn't allowed), or None."""
     try:
-        urlsplit(url).port  # noqa: B018 - reading it is the check
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - reading it is the check
+        allowed = _OPTIONS | {"db"} if parts.scheme == "unix" else _OPTIONS
+        for name, _ in parse_qsl(parts.query, keep_blank_values=True):
+            if name not in allowed:
+                return f"option {name[:40]!a}: allowed are {', '.join(sorted(allowed))}"
         ConnectionPool.from_url(url).make_connection()  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, AttributeError, RedisError) as error:
         return str(error)
@@ -134,7 +137,7 @@ def _backlog(replies: Sequence[Any], horizon: float, shown: str) -> QueueBacklog
 def _workers(reply: Any, now_ms: int, shown: str) -> Workers | Missing:
     if isinstance(reply, BaseException):
         return why_missing(reply, shown)
-    reports = [report for raw in reply.values() if (report := _report(raw)) and report.is_fresh(now_ms)]
+    reports = [report for raw in reply.values() if (report := parse_report(raw)) and report.is_fresh(now_ms)]
     return Workers(
         reporting=len(reports),
         busy=sum(report.in_flight > 0 for report in reports),
@@ -143,99 +146,9 @@ def _workers(reply: Any, now_ms: int, shown: str) -> Workers | Missing:
     )
 
 
-def _report(raw: bytes) -> WorkerReport | None:
+def parse_report(raw: bytes | str) -> WorkerReport | None:
+    """A worker's report, or None for what isn't one."""
     try:
         return WorkerReport.model_validate_json(raw)
     except ValidationError:  # somebody else's writing, or a future worker's: as good as no report
         return None
-
-
-class RedisReader:
-    """Reads one Redis, over one connection that is made anew after any failure."""
-
-    def __init__(self, endpoint: Endpoint, timeout: float, monotonic: Callable[[], float]) -> None:
-        self._endpoint = endpoint
-        self._timeout = timeout
-        self._monotonic = monotonic
-        self._offset_ms: float | None = None
-        """Redis' clock minus ours, from the last reading: a step of its clock is off by one reading at most."""
-        given = {"username": endpoint.username, "password": endpoint.password}
-        login: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        self._redis = Redis.from_url(
-            endpoint.url,
-            **login,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),  # the next tick is the retry
-            max_connections=2,
-            client_name="llmpool-operator",
-        )
-
-    async def close(self) -> None:
-        """End the connection."""
-        await self._redis.aclose()
-
-    async def read(self, wishes: Mapping[K, Wish], *, at: float) -> dict[K, Sighting]:
-        """All pools of this Redis at once. Never raises for what Redis does; takes no longer than the timeout."""
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await self._read(wishes, at)
-        except (RedisError, OSError, TimeoutError) as error:
-            missing = why_missing(error, self._endpoint.shown)
-            return {key: nothing_known(wish, missing, at=at) for key, wish in wishes.items()}
-
-    async def _read(self, wishes: Mapping[K, Wish], at: float) -> dict[K, Sighting]:
-        if self._offset_ms is None:
-            self._learn_clock(await self._redis.time())
-        assert self._offset_ms is not None
-        now_ms = int(self._monotonic() * 1000 + self._offset_ms)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.execute_command("TIME")
-            asked = {key: commands(wish, now_ms) for key, wish in wishes.items()}
-            for command in (command for of_pool in asked.values() for command in of_pool):
-                pipe.execute_command(*command)
-            replies = iter(await pipe.execute(raise_on_error=False))
-        moment = next(replies)
-        if isinstance(moment, BaseException):
-            raise moment
-        self._learn_clock(moment)
-        shown = self._endpoint.shown
-        return {
-            key: read(wish, list(islice(replies, len(asked[key]))), now_ms, at=at, shown=shown)
-            for key, wish in wishes.items()
-        }
-
-    def _learn_clock(self, moment: tuple[int, int]) -> None:
-        seconds, microseconds = moment
-        self._offset_ms = seconds * 1000 + microseconds / 1000 - self._monotonic() * 1000
-
-
-class Readers:
-    """All Redises in use."""
-
-    def __init__(self, timeout: float, monotonic: Callable[[], float]) -> None:
-        self._timeout = timeout
-        self._monotonic = monotonic
-        self._readers: dict[Endpoint, RedisReader] = {}
-
-    async def read(self, wishes: Mapping[K, tuple[Endpoint, Wish]], *, at: float) -> dict[K, Sighting]:
-        """Read what is wished, each Redis once and all side by side."""
-        grouped: dict[Endpoint, dict[K, Wish]] = {}
-        for key, (endpoint, wish) in wishes.items():
-            grouped.setdefault(endpoint, {})[key] = wish
-        parts = await asyncio.gather(*(self._reader(endpoint).read(of, at=at) for endpoint, of in grouped.items()))
-        return {key: sighting for part in parts for key, sighting in part.items()}
-
-    async def keep(self, endpoints: set[Endpoint]) -> None:
-        """End the connections that nobody uses any more."""
-        for endpoint in [held for held in self._readers if held not in endpoints]:
-            await self._readers.pop(endpoint).close()
-
-    async def close(self) -> None:
-        """End all connections."""
-        await self.keep(set())
-
-    def _reader(self, endpoint: Endpoint) -> RedisReader:
-        if endpoint not in self._readers:
-            self._readers[endpoint] = RedisReader(endpoint, self._timeout, self._monotonic)
-        return self._readers[endpoint]

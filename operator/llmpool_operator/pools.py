@@ -54,7 +54,7 @@ class Parts:
 
 @dataclass(slots=True)
 class Record:
-    """One pool. ``pool`` is None while its document can't be read; then ``problem`` says why."""
+    """One pool. ``pool`` is None while nothing can be made of its document; then ``problem`` says why."""
 
     key: Key
     uid: str
@@ -93,13 +93,14 @@ class Record:
             return
         self.generation = obj["metadata"]["generation"]
         try:
-            self.pool, self.problem = parse_pool(obj), None
+            self.pool = parse_pool(obj)
         except PoolError as error:
             # The CRD refuses what is wrong; this is a document from before it did, or from a newer CRD.
             self.pool, self.problem = None, TargetError("InvalidSpec", "; ".join(error.faults))
             return
-        if fault := fault_of(self.pool.spec.redis.url_from(self.key[0])):
-            self.pool, self.problem = None, TargetError("InvalidSpec", f"spec.redis.url: {fault}")
+        self.problem = _problem_of(self.pool, parts.image)
+        if self.problem is not None:
+            self.pool = None
             return
         if self.engine is None or self.target is None:
             self.target = DeploymentTarget(
@@ -133,6 +134,15 @@ class Record:
     def failed(self, now: float) -> None:
         """Wait before the next try."""
         self.backoff.failed(now, random.random())
+
+
+def _problem_of(pool: LLMWorkerPool, default_image: str) -> TargetError | None:
+    """Why a pool that reads well can't work all the same."""
+    if fault := fault_of(pool.spec.redis.url_from(pool.metadata.namespace)):
+        return TargetError("InvalidSpec", f"spec.redis.url: {fault}")
+    if not (pool.spec.worker.image or default_image):
+        return TargetError("NoImage", "spec.worker.image is empty and the operator has no WORKER_IMAGE")
+    return None
 
 
 def _left_by_another(obj: Object) -> dict[str, object]:

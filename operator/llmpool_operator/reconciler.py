@@ -1,6 +1,6 @@
 """One pass over pools, in phases: refresh what is known -> who may use which queue -> read Redis -> a turn for each.
 
-Turns that are slow (an API server that answers late) go on while later passes serve the other pools.
+Turns that are slow (an API server or a Redis that answers late) go on while later passes serve the other pools.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import structlog
 
@@ -15,13 +16,15 @@ from .claims import Claimant, Clash, clashes, redis_identity
 from .credentials import Credentials
 from .decide.types import Missing
 from .metrics import Metrics
-from .observe import Endpoint, Readers, Wish, nothing_known
+from .observe import Endpoint, nothing_known
 from .pools import Parts, Record
+from .readers import Readers
 from .store import Key, Store
 from .targets.base import Sighting, TargetError, Turn
 from .tell import tell
 
 log = structlog.get_logger(__name__)
+Reading: TypeAlias = asyncio.Task[Mapping[Key, Sighting]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Reconciler:
         self._clocks = clocks
         self._records: dict[Key, Record] = {}
         self._turning: dict[Key, asyncio.Task[None]] = {}
+        self._reading: set[Reading] = set()
 
     @property
     def known(self) -> set[Key]:
@@ -54,9 +58,10 @@ class Reconciler:
 
     async def close(self) -> None:
         """Give up the turns in progress: all they do can be done again."""
-        for task in self._turning.values():
+        tasks = [*self._turning.values(), *self._reading]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._turning.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._readers.close()
 
     async def serve(self, keys: Iterable[Key], *, changed: bool, patience: float) -> None:
@@ -68,10 +73,10 @@ class Reconciler:
         if not records:
             return
         holding = self._clashes()
-        sightings = await self._observe([record for record in records if record.key not in holding])
-        now = self._clocks.wall()
+        await self._find_endpoints([record for record in records if record.key not in holding])
+        readings = self._start_readings([record for record in records if record.key not in holding])
         for record in records:
-            turn = self._turn(record, holding.get(record.key), sightings.get(record.key), now)
+            turn = self._turn(record, holding.get(record.key), readings.get(record.key))
             self._turning[record.key] = asyncio.create_task(turn, name=f"turn {'/'.join(record.key)}")
         await asyncio.wait([self._turning[record.key] for record in records], timeout=patience)
 
@@ -123,20 +128,34 @@ class Reconciler:
             if record.pool is not None
         )
 
-    async def _observe(self, records: list[Record]) -> Mapping[Key, Sighting]:
+    async def _find_endpoints(self, records: list[Record]) -> None:
         readable = [record for record in records if record.pool is not None]
         found = await asyncio.gather(*(self._endpoint(record) for record in readable))
-        at = self._clocks.wall()
-        wishes: dict[Key, tuple[Endpoint, Wish]] = {}
-        sightings: dict[Key, Sighting] = {}
         for record, endpoint in zip(readable, found, strict=True):
             record.endpoint = endpoint
-            if isinstance(endpoint, Missing):
-                sightings[record.key] = nothing_known(record.wish, endpoint, at=at)
-            else:
-                wishes[record.key] = endpoint, record.wish
-        sightings.update(await self._readers.read(wishes, at=at))
-        return sightings
+
+    def _start_readings(self, records: list[Record]) -> dict[Key, Reading]:
+        """One for each Redis: a turn waits for its own alone, so that a silent one holds up nobody else's."""
+        at = self._clocks.wall()
+        grouped: dict[Endpoint, list[Record]] = {}
+        for record in records:
+            if isinstance(record.endpoint, Endpoint) and record.pool is not None:
+                grouped.setdefault(record.endpoint, []).append(record)
+        readings: dict[Key, Reading] = {}
+        for endpoint, using in grouped.items():
+            wishes = {record.key: record.wish for record in using}
+            task: Reading = asyncio.create_task(self._readers.read(endpoint, wishes, at=at), name="reading")
+            self._reading.add(task)
+            task.add_done_callback(self._reading.discard)
+            readings.update(dict.fromkeys(wishes, task))
+        return readings
+
+    async def _sighting(self, record: Record, reading: Reading | None) -> Sighting:
+        if reading is not None:
+            # Shielded: a pool that goes in the meantime must not take the reading of the others with it.
+            return (await asyncio.shield(reading))[record.key]
+        assert isinstance(record.endpoint, Missing)
+        return nothing_known(record.wish, record.endpoint, at=self._clocks.wall())
 
     async def _endpoint(self, record: Record) -> Endpoint | Missing:
         assert record.pool is not None
@@ -149,14 +168,14 @@ class Reconciler:
         used = {record.endpoint for record in self._records.values()}
         await self._readers.keep({endpoint for endpoint in used if isinstance(endpoint, Endpoint)})
 
-    async def _turn(self, record: Record, clash: Clash | None, sighting: Sighting | None, now: float) -> None:
+    async def _turn(self, record: Record, clash: Clash | None, reading: Reading | None) -> None:
         problem = record.problem or (TargetError("AmbiguousQueue", clash.message) if clash else None)
         try:
             if problem is not None:
-                turn = await record.refuse(problem, now)
+                turn = await record.refuse(problem, self._clocks.wall())
             else:
-                assert sighting is not None
-                turn = await record.turn(sighting, now)
+                sighting = await self._sighting(record, reading)
+                turn = await record.turn(sighting, self._clocks.wall())
         except TargetError as error:
             self._failed(record, error.reason, str(error))
         except Exception as error:
@@ -176,7 +195,7 @@ class Reconciler:
         self._metrics.turn(record.key, turn)
         tell(record.key, record.last, turn)
         record.last = turn
-        if turn.failure is None:
+        if turn.failure is None or turn.failure.sized:
             record.backoff.clear()
         else:
             record.failed(self._clocks.monotonic())

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from . import status as statuses
-from .events import Event, manifest, of_turn
+from .events import Event, failed, manifest, resized
 from .kube import APIError, KubeAPI, Object, collection, pool_path
 from .metrics import Metrics
 from .store import Key, Store
@@ -42,13 +42,16 @@ class PoolReporter:
         self._told_failure = ""
 
     async def report(self, turn: Turn) -> None:
-        """Write the status if it is due, then send the turn's Event if it has one. A pool that is gone gets neither."""
+        """Send the turn's Events if it has any, then write the status if it is due. A pool that is gone gets neither.
+
+        Events come first: a status that can't be written must not lose them, they are sent once.
+        """
         pool = self._store.pools.objects.get(self._key)
         if pool is None:
             return
-        await self._write_status(pool, turn)
         for event in self._events(turn):
             await self._send(pool, event, turn.at)
+        await self._write_status(pool, turn)
 
     async def _write_status(self, pool: Object, turn: Turn) -> None:
         written = pool.get("status") or {}
@@ -74,10 +77,13 @@ class PoolReporter:
             self._store.saw_pool(pool, deleted=True)  # while no watch looked
 
     def _events(self, turn: Turn) -> Sequence[Event]:
-        event = of_turn(turn)
-        failure = "" if turn.failure is None else turn.failure.reason
-        repeated, self._told_failure = bool(failure) and failure == self._told_failure, failure
-        return [] if event is None or repeated else [event]
+        events = [event] if (event := resized(turn)) is not None else []
+        if turn.failure is None:
+            self._told_failure = ""
+        elif self._told_failure != turn.failure.reason:
+            self._told_failure = turn.failure.reason
+            events.append(failed(turn.failure))
+        return events
 
     async def _send(self, pool: Object, event: Event, at: float) -> None:
         """Events are for people: one that can't be sent is counted and let go."""

@@ -9,7 +9,6 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ALL_NAMESPACES = "*"
-DEFAULT_WORKER_IMAGE = "llm-worker-pool/worker:0.1.0"
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -26,10 +25,10 @@ class Settings(BaseSettings):
     """The namespace whose pools are served; ``*``: all of them. Empty: the one the operator runs in."""
     kubeconfig: str = ""
     """A kubeconfig file. Empty: the pod's service account, else ``~/.kube/config``."""
-    worker_image: str = Field(default=DEFAULT_WORKER_IMAGE, min_length=1, max_length=512)
-    """The image of pools that name none."""
-    operator_tick: float = Field(default=1.0, ge=0.1, le=60)
-    """How often every pool is decided."""
+    worker_image: str = Field(default="", max_length=512)
+    """The image of pools that name none. Empty: such pools are refused."""
+    operator_tick: float = Field(default=1.0, ge=0.1, le=10)
+    """How often every pool is decided; well below what ``/healthz`` takes for a standstill."""
     operator_relist: float = Field(default=120.0, ge=5, le=3600)
     """How often the whole list of pools is read, which finds what a watch missed."""
     redis_read_timeout: float = Field(default=0.8, ge=0.05, le=10)

@@ -9,12 +9,14 @@ from .conditions import MAX_MESSAGE, merge, timestamp
 from .decide import worth_writing
 from .decide.types import Finding, Missing, QueueBacklog
 from .deployment import selector
-from .targets.base import Size, Turn
+from .targets.base import Size, TargetError, Turn
 
 Status: TypeAlias = dict[str, Any]
 COUNTERS_EVERY = 5.0
 """Seconds between writes that only carry new counts: they change all the time, and watchers are told each write."""
 _COUNTERS = frozenset({"queued", "inFlight", "busy", "message", "history", "conditions"})
+_BY_BACKLOG = {"AbleToScale": {"True"}, "ScalingLimited": {"True", "False"}}
+"""Conditions that come and go with the backlog while they have these statuses: they are written as counts are."""
 
 
 def build(
@@ -64,11 +66,19 @@ def _findings(turn: Turn, paused: str | None) -> Iterable[Finding]:
     if turn.decision is not None:
         yield from turn.decision.conditions
     if turn.failure is not None:
-        yield Finding("AbleToScale", "False", turn.failure.reason, turn.failure.message)
+        yield from _failed(turn.failure, decided=turn.decision is not None)
     if paused is not None:
         text = f"spec.paused is {paused}"
         is_paused = paused != "None"
         yield Finding("Paused", "True" if is_paused else "False", f"Paused{paused}" if is_paused else "NotPaused", text)
+
+
+def _failed(failure: TargetError, *, decided: bool) -> Iterable[Finding]:
+    if not decided:  # nothing of what an earlier turn found holds
+        yield Finding("ScalingActive", "False", failure.reason, failure.message)
+        yield Finding("MetricsAvailable", "Unknown", failure.reason, "not looked at")
+    if not failure.sized:
+        yield Finding("AbleToScale", "False", failure.reason, failure.message)
 
 
 def _ready(turn: Turn) -> Finding:
@@ -88,7 +98,8 @@ def _ready(turn: Turn) -> Finding:
 def _sizes(turn: Turn) -> Status:
     if not isinstance(turn.size, Size):
         return {}
-    desired = turn.size.intended if turn.decision is None or turn.failure is not None else turn.decision.replicas
+    sized = turn.failure is None or turn.failure.sized
+    desired = turn.decision.replicas if turn.decision is not None and sized else turn.size.intended
     return {"replicas": turn.size.existing, "readyReplicas": turn.size.ready, "desiredReplicas": desired}
 
 
@@ -105,7 +116,11 @@ def _counts(turn: Turn) -> Status:
 
 
 def _substance(status: Mapping[str, Any]) -> dict[str, Any]:
-    conditions = [(c["type"], c["status"], c["reason"]) for c in status.get("conditions") or ()]
+    conditions = [
+        (c["type"], c["status"], c["reason"])
+        for c in status.get("conditions") or ()
+        if c["status"] not in _BY_BACKLOG.get(c["type"], ())
+    ]
     return {"conditions": conditions, **{key: value for key, value in status.items() if key not in _COUNTERS}}
 
 

@@ -33,13 +33,17 @@ class Shelf:
 
     objects: dict[Key, Object] = field(default_factory=dict)
     _gone: dict[str, int] = field(default_factory=dict)
-    """uid -> resource version of deletions since the last list: a list begun earlier must not bring them back."""
+    """uid -> resource version of deletions since the last list: a list begun earlier must not bring them back.
+
+    A watch also tells as deleted what lost the label that it selects by: the newer state of that is welcome.
+    """
 
     def put(self, obj: Object) -> tuple[bool, Object | None]:
         """Take an object unless it is old news. Gives whether it was taken, and what it replaced."""
         key, uid = key_of(obj), obj["metadata"]["uid"]
         held = self.objects.get(key)
-        if uid in self._gone or (held is not None and version_of(held) >= version_of(obj)):
+        version = version_of(obj)
+        if version < self._gone.get(uid, 0) or (held is not None and version_of(held) >= version):
             return False, held
         self.objects[key] = obj
         return True, held

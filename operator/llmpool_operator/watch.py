@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
@@ -27,6 +28,8 @@ from .store import Store
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
+_LONG_LIFE = 60.0
+"""Seconds after which an end is no longer taken for a start that failed."""
 log = structlog.get_logger(__name__)
 
 
@@ -42,16 +45,16 @@ class Watcher:
         self._running = threading.Event()
         self._interrupt: Callable[[], object] | None = None
         self.starts = 0
-        """How often watches came up: what happened before one of them was not told."""
+        """How often Kopf came up. Its watches follow: what happened until then was not told."""
 
     @property
     def running(self) -> bool:
-        """Whether watches are up: where they are not, lists must be made more often."""
+        """Whether Kopf is up: where it is not, nobody watches, and lists must be made more often."""
         return self._running.is_set()
 
     def start(self) -> None:
-        """Begin, from the event loop that the store belongs to. A second call does nothing."""
-        if self._thread is None:
+        """Begin, from the event loop that the store belongs to. Does nothing while the thread lives."""
+        if self._thread is None or not self._thread.is_alive():
             tell = partial(_tell, asyncio.get_running_loop())
             self._thread = threading.Thread(target=self._supervise, args=(tell,), name="watch", daemon=True)
             self._thread.start()
@@ -59,31 +62,37 @@ class Watcher:
     async def stop(self, timeout: float) -> None:
         """End it; a thread that does not end in time is left to die with the process."""
         self._stopping.set()
-        if self._interrupt is not None:
-            self._interrupt()
+        interrupt = self._interrupt  # the thread takes it away when it has ended
+        if interrupt is not None:
+            interrupt()
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join, timeout)
 
     def _supervise(self, tell: Tell) -> None:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
+            began = time.monotonic()
+            why: BaseException | None = None
             try:
                 asyncio.run(self._watch(tell))
-            except asyncio.CancelledError:
+            except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - whatever ends it, it is started again
+                why = error
+            finally:
+                self._running.clear()
+            if self._stopping.is_set():
                 return
-            except Exception as error:  # noqa: BLE001 - whatever ends a watcher, the answer is the same: start it again
-                log.warning("watch ended", error=type(error).__name__, detail=str(error)[:500], retry_in=pause)
-            was_up = self._running.is_set()
-            self._running.clear()
-            pause = _FIRST_PAUSE if was_up else min(pause * 2, _LONGEST_PAUSE)
+            # Not by Kopf's being up: it says so before it has tried a watch.
+            pause = _FIRST_PAUSE if time.monotonic() - began > _LONG_LIFE else pause
+            log.warning("watch ended", error=type(why).__name__, detail=str(why)[:500], retry_in=pause)
             self._stopping.wait(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _watch(self, tell: Tell) -> None:
         ready = asyncio.Event()
         operator = asyncio.current_task()
         assert operator is not None
         # Not Kopf's stop flag, which gives each of its tasks five seconds: a watch holds nothing worth waiting for.
-        self._interrupt = partial(asyncio.get_running_loop().call_soon_threadsafe, operator.cancel)
+        self._interrupt = partial(_cancel, asyncio.get_running_loop(), operator)
         if self._stopping.is_set():
             return
         flag = asyncio.create_task(self._tell_when_ready(ready))
@@ -107,6 +116,13 @@ class Watcher:
 
 
 Tell: TypeAlias = Callable[..., None]
+
+
+def _cancel(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    try:
+        loop.call_soon_threadsafe(task.cancel)
+    except RuntimeError:
+        return  # its loop has just closed: there is nothing left to cancel
 
 
 def _tell(loop: asyncio.AbstractEventLoop, saw: Callable[..., None], obj: Object, *, deleted: bool) -> None:

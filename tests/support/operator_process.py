@@ -31,6 +31,7 @@ class OperatorProcess:
             "KUBECONFIG": str(kubeconfig),
             "WATCH_NAMESPACE": namespace,
             "HEALTH_PORT": str(self.port),
+            "WORKER_IMAGE": "worker:test",
             **settings,
         }
         self.child = Child("operator", [str(Path(sys.executable).with_name("llmpool-operator"))], log, env=env)
@@ -44,7 +45,8 @@ class OperatorProcess:
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask its health server. Raises OSError where it doesn't answer."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever this machine's proxy is
+        with direct.open(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
 
     def lines(self) -> list[dict[str, Any]]:

@@ -34,9 +34,17 @@ def read(claim: Claim, only_type: JobType | None, max_bytes: int, max_deliveries
     if claim.element.deliveries > max_deliveries:
         tried = claim.element.deliveries - 1
         return Refused("poison", f"{tried} workers in a row died with this job or lost it (MAX_DELIVERIES)", job_id)
+    if cloud := next((name for name in (job.model, *(job.fallback_models or ())) if is_cloud(name)), None):
+        return Refused("invalid", f"model: got {cloud}: Ollama would send it to a server outside", job_id)
     if only_type is not None and job.type != only_type:
         return Refused("invalid", f"type: got {job.type}, queue {claim.keys.queue} takes {only_type}", job_id)
     return job
+
+
+def is_cloud(model: str) -> bool:
+    """Whether Ollama runs this model elsewhere: prompts would leave the place that they were meant for."""
+    tag = model.rpartition("/")[2].partition(":")[2]
+    return tag == "cloud" or tag.endswith("-cloud")
 
 
 def refusal(claim: Claim, refused: Refused, worker: str) -> Settlement:

@@ -9,6 +9,9 @@ from llmpool_contract import Job, JobError, Result, Status, Timings, Usage
 from .backends.base import BackendError, Embeddings, ErrorKind, Event, Final, Text, Thinking, ToolCalls
 from .queue.types import Claim
 
+FLOAT_BYTES = 20
+"""About what one number of a vector takes as JSON."""
+
 
 class Answer:
     """Gathers a stream's events, within a bound."""
@@ -30,8 +33,10 @@ class Answer:
             case Thinking(text):
                 return self._take_text("thinking", self._thinking, text)
             case ToolCalls(calls):
+                self._count(len(str(calls)))
                 self.tool_calls += calls
             case Embeddings(vectors):
+                self._count(FLOAT_BYTES * sum(len(vector) for vector in vectors))
                 self.vectors = vectors
             case Final():
                 self.final = event
@@ -39,13 +44,15 @@ class Answer:
 
     def _take_text(self, kind: str, parts: list[str], text: str) -> tuple[str, str]:
         text = text if text.isascii() else whole_characters(text)
-        self._bytes += len(text) if text.isascii() else len(text.encode())
-        if self._bytes > self._max_bytes:
-            raise BackendError(
-                ErrorKind.PERMANENT, "output_too_large", f"an answer of more than {self._max_bytes} bytes"
-            )
+        self._count(len(text) if text.isascii() else len(text.encode()))
         parts.append(text)
         return kind, text
+
+    def _count(self, more: int) -> None:
+        self._bytes += more
+        if self._bytes > self._max_bytes:
+            what = f"an answer of more than {self._max_bytes} bytes (OUTPUT_MAX_BYTES)"
+            raise BackendError(ErrorKind.PERMANENT, "output_too_large", what)
 
     def succeeded(self, job_id: str, job: Job, claim: Claim, model: str, timings: Timings, worker: str) -> Result:
         """The result of a whole answer."""

@@ -96,7 +96,7 @@ class App:
             intake,
             Admission(claims, store, clock),
             runner,
-            Settler(opened.once(), store, worker.settled, failed("settle")),
+            Settler(opened.once(), store, list(queues), worker.settled, failed("settle")),
             LeaseKeeper(opened.repeating(), store, held, failed("renew")),
             Tender(opened.repeating(), store, list(queues), self._count_tended, failed("tend")),
             streams,

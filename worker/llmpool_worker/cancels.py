@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from llmpool_contract import QueueKeys
@@ -17,6 +18,8 @@ from .queue.connections import told
 log = structlog.get_logger()
 
 RECONNECT_S = 1.0
+QUIET_S = 20.0
+"""Silence after which the line is tried, seconds."""
 
 
 class CancelListener:
@@ -37,10 +40,17 @@ class CancelListener:
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:
-        async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+        async with self._redis.pubsub() as pubsub:
             await pubsub.subscribe(*self._queues)
-            async for message in pubsub.listen():
-                self.heard(message["channel"], message["data"])
+            pinged = False
+            while True:
+                message = await pubsub.get_message(timeout=QUIET_S)
+                if message is not None and message["type"] == "message":
+                    self.heard(message["channel"], message["data"])
+                if message is None and pinged:
+                    raise RedisConnectionError("no answer to a ping")
+                if pinged := message is None:
+                    await pubsub.ping()  # a line that is dead without having been closed says nothing for ever
 
     def heard(self, channel: bytes, job_id: bytes) -> None:
         """Somebody wishes this job cancelled."""

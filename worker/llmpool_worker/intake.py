@@ -12,7 +12,7 @@ from functools import partial
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from llmpool_contract import QueueKeys
 
@@ -24,6 +24,8 @@ from .queue.store import HIGH_FIRST, LOW_FIRST, QueueStore
 log = structlog.get_logger()
 
 LOW_FIRST_EACH = 8
+MAX_CLAIM = 64
+"""Jobs that one claim call may bring."""
 _RETRY_S = (0.1, 5.0)
 """First and longest wait after a call that failed, seconds, jittered."""
 
@@ -82,13 +84,13 @@ class Intake:
         self._free, self._admit, self._failed, self._oversized = free, admit, failed, oversized
         self._ready = dict.fromkeys(self._queues)  # insertion order is turn order
         self._peeks: dict[QueueKeys, list[Peek]] = {keys: [] for keys in self._queues}
-        self._tokens: dict[QueueKeys, str] = {}
+        self._unanswered: dict[QueueKeys, tuple[str, int]] = {}
+        """(token, jobs wanted) of claims whose reply was lost: their jobs may be ours already, and take up slots."""
         self._wait: dict[QueueKeys, float] = {}
         self._counter = itertools.count(1)
         self._wake = asyncio.Event()
         self._stopped = False
-        self.claiming = False
-        """Whether a claim call is under way, whose jobs aren't held yet."""
+        self._calling = False
 
     def peeks(self, redis_for: Callable[[str], Redis]) -> list[Peek]:
         """One per list; the caller runs them."""
@@ -111,32 +113,40 @@ class Intake:
         self._stopped = True
         self._wake.set()
 
+    @property
+    def claiming(self) -> bool:
+        """Whether a claim is under way, or may have brought jobs that aren't held yet."""
+        return self._calling or bool(self._unanswered)
+
     async def run(self) -> None:
         """Until stopped. Returns only when no claim call is under way."""
         while not self._stopped:
             self._wake.clear()
-            self.claiming = True
+            self._calling = True
             worked = await self.turn()
-            self.claiming = False
+            self._calling = False
             if not worked:
                 await self._wake.wait()
 
     async def turn(self) -> bool:
         """Claim once from the next queue that may have work. False: nothing to do until woken."""
-        if not self._ready or (want := self._free()) <= 0:
+        call = self._next()
+        if call is None:
             return False
-        keys = next(iter(self._ready))
-        del self._ready[keys]
-        want = max(1, want // (len(self._ready) + 1))  # the other queues have a turn too
-        token = self._tokens.setdefault(keys, secrets.token_hex(8))
+        keys, token, want = call
         order = LOW_FIRST if next(self._counter) % LOW_FIRST_EACH == 0 else HIGH_FIRST
         sent_at = time.monotonic()
+        self._unanswered[keys] = token, want
         try:
             claimed = await self._store.claim(self._redis, keys, token, want, order=order)
+        except ResponseError as error:
+            del self._unanswered[keys]  # Redis refused: the script looks before it touches, so nothing was claimed
+            self._later(keys, error)
+            return True
         except (RedisError, OSError) as error:
             self._later(keys, error)  # with the same token: what the lost reply held is answered again
             return True
-        del self._tokens[keys]
+        del self._unanswered[keys]
         self._wait.pop(keys, None)
         self._clock.heard(claimed.now_ms)
         if claimed.buried:
@@ -150,6 +160,19 @@ class Intake:
             for peek in self._peeks[keys]:
                 peek.arm()
         return True
+
+    def _next(self) -> tuple[QueueKeys, str, int] | None:
+        """The next call to send: (queue, token, jobs wanted). None: no queue may have work, or no slot is free."""
+        free = self._free() - sum(want for _, want in self._unanswered.values())
+        for keys in self._ready:
+            if keys in self._unanswered:
+                del self._ready[keys]
+                return keys, *self._unanswered[keys]
+            if free > 0:
+                del self._ready[keys]
+                share = max(1, free // (len(self._ready) + 1))  # the other queues have a turn too
+                return keys, secrets.token_hex(8), min(share, MAX_CLAIM)
+        return None
 
     def _later(self, keys: QueueKeys, error: Exception) -> None:
         wait = min(self._wait.get(keys, _RETRY_S[0] / 2) * 2, _RETRY_S[1])

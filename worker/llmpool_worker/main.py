@@ -6,6 +6,10 @@ import asyncio
 import signal
 import sys
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .app import App
 
 USAGE = """usage: llmpool-worker [--help | --version]
 
@@ -48,11 +52,7 @@ def _run() -> int:
     return 0
 
 
-async def _serve(app: object) -> None:
-    from .app import App
-
-    if not isinstance(app, App):
-        raise TypeError(app)
+async def _serve(app: App) -> None:
     stop, hurry = asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:

@@ -22,6 +22,7 @@ from .rates import Rate
 log = structlog.get_logger()
 
 INTERVAL_S = 1.0
+LEAVE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,8 @@ class Reporter:
     async def leave(self) -> None:
         """Take the report away: this worker is gone. Best effort, a stale report says the same in seconds."""
         try:
-            await self._write("")
+            async with asyncio.timeout(LEAVE_S):
+                await self._write("")
         except (RedisError, OSError) as error:
             log.warning("report_failed", error=told(error))
 

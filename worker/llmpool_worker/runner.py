@@ -54,6 +54,9 @@ class _TimeUp(Exception):
         self.status = status
 
 
+_OUT_OF_TIME = BackendError(ErrorKind.PERMANENT, "timeout", "the job's time is over")
+
+
 class Runner:
     """Runs jobs on one backend."""
 
@@ -124,7 +127,7 @@ class Runner:
             case _TimeUp(status=Status.EXPIRED):
                 settlement, code = self.without_answer(held, Status.EXPIRED, attempt), "expired"
             case _TimeUp():
-                settlement, code = self._bury(held, attempt, "timeout", "the job's time is over"), "timeout"
+                settlement, code = self._bury(held, attempt, _OUT_OF_TIME), "timeout"
             case BackendError():
                 settlement, code = self._failed(held, attempt, error), error.code
         answer = attempt.answer if error is None else None
@@ -153,24 +156,23 @@ class Runner:
         fate, delay_ms = fate_of(error, held.claim.element.attempts, self._retry, random.random())
         match fate:
             case Fate.BURY:
-                return self._bury(held, attempt, error.code, error.message)
+                return self._bury(held, attempt, error)
             case Fate.RETRY:
                 return Settlement.retried(held.claim, held.job_id, delay_ms, counts=True)
         return Settlement.retried(held.claim, held.job_id, delay_ms, counts=False)
 
-    def _bury(self, held: HeldJob, attempt: _Attempt, code: str, message: str) -> Settlement:
-        attempts = held.claim.element.attempts + 1
+    def _bury(self, held: HeldJob, attempt: _Attempt, error: BackendError) -> Settlement:
         result = unanswered(
             held.job_id,
             held.claim,
             Status.FAILED,
             self._worker,
-            error=JobError(code=code, message=message),
+            error=JobError(code=error.code, message=error.message),
             job=held.job,
             timings=_timings(held, attempt),
-            attempts=attempts,
+            attempts=held.claim.element.attempts + 1,
         )
-        return Settlement.buried(held.claim, code, message, result, streamed=_job(held).stream)
+        return Settlement.buried(held.claim, error.code, error.reason, result, streamed=_job(held).stream)
 
     def without_answer(self, held: HeldJob, status: Status, attempt: _Attempt | None = None) -> Settlement:
         """A result for a job that nobody wants answered any more: cancelled or expired."""

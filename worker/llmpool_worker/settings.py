@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import socket
 from typing import Any, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from redis.asyncio.connection import parse_url
 
 from llmpool_contract import BadName, JobType, PoolKeys, QueueKeys, env
 
@@ -82,10 +84,23 @@ class Settings(BaseSettings):
     def _lower(cls, value: Any) -> Any:
         return value.lower() if isinstance(value, str) else value
 
+    @field_validator("ollama_base_url")
+    @classmethod
+    def _without_v1(cls, value: str) -> str:
+        if value.rstrip("/").endswith(("/v1", "/api")):
+            raise ValueError("leave /v1 or /api out: it is the server's root")
+        return value
+
     @field_validator("worker_pool")
     @classmethod
     def _pool(cls, value: str) -> str:
         PoolKeys(value)
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: SecretStr) -> SecretStr:
+        check_redis_url(value.get_secret_value())
         return value
 
     @field_validator("worker_queues")
@@ -107,6 +122,30 @@ class Settings(BaseSettings):
     def queues(self) -> dict[QueueKeys, JobType | None]:
         """The queues to take from, in order, with the only type of job each one takes, None: any."""
         return read_queues(self.worker_queues)
+
+
+_REDIS_OPTIONS = frozenset({"ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+"""Of those that a URL can carry: the worker's own settings decide all others, and a password has no place there."""
+
+
+def check_redis_url(url: str) -> None:
+    """Raises ValueError with a reason that repeats nothing of the address."""
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("wanted redis://, rediss:// or unix:// at the beginning")
+    try:
+        parts = urlsplit(url)
+        given = parse_qs(parts.query, keep_blank_values=True).keys() - {"db"}
+        port = parts.port
+    except ValueError:
+        raise ValueError("not an address: encode special characters of a password (%2F for /)") from None
+    if parts.scheme != "unix" and (not parts.hostname or port == 0):
+        raise ValueError("no host in it")
+    if unknown := sorted(given - _REDIS_OPTIONS):
+        raise ValueError(f"option {', '.join(unknown)}: allowed are db, {', '.join(sorted(_REDIS_OPTIONS))}")
+    try:
+        parse_url(url)
+    except ValueError:
+        raise ValueError("an option has a value that can't be used") from None
 
 
 def read_queues(text: str) -> dict[QueueKeys, JobType | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from redis.asyncio import Redis
@@ -20,6 +20,8 @@ from .queue.types import Settlement
 log = structlog.get_logger()
 
 MAX_BATCH = 64
+MAX_BATCH_BYTES = 8 * 1_048_576
+"""Results that one call carries: a call must end well within its timeout."""
 _RETRY_S = (0.05, 2.0)
 """First and longest wait before a call is repeated, seconds."""
 
@@ -28,14 +30,19 @@ Settled = Callable[[Settlement, bool], None]
 
 
 class Settler:
-    """Sends settlements until each is answered. A call is repeated with its token, so it takes effect once."""
+    """Sends settlements until each is answered: a lane for each queue, so that one that fails holds up no other."""
 
-    def __init__(self, redis: Redis, store: QueueStore, settled: Settled, failed: Callable[[], None]) -> None:
-        self._redis, self._store = redis, store
-        self._settled, self._failed = settled, failed
-        self._waiting: dict[QueueKeys, list[Settlement]] = {}
+    def __init__(
+        self,
+        redis: Redis,
+        store: QueueStore,
+        queues: Sequence[QueueKeys],
+        settled: Settled,
+        failed: Callable[[], None],
+    ) -> None:
+        self._lanes = {keys: _Lane(redis, store, keys, self._answered, failed) for keys in queues}
+        self._settled = settled
         self._pending = 0
-        self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -46,43 +53,21 @@ class Settler:
 
     def put(self, end: Settlement) -> None:
         """Queue one. Its claim stays held, and its lease renewed, until it is answered."""
-        self._waiting.setdefault(end.claim.keys, []).append(end)
         self._pending += 1
         self._idle.clear()
-        self._wake.set()
+        self._lanes[end.claim.keys].put(end)
+
+    def _answered(self, end: Settlement, done: bool) -> None:
+        self._pending -= 1
+        if self._pending == 0:
+            self._idle.set()
+        self._settled(end, done)
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._waiting:
-                await self.turn()
-
-    async def turn(self) -> None:
-        """Send one batch of one queue and tell what came of it."""
-        keys = next(iter(self._waiting))
-        waiting = self._waiting.pop(keys)
-        batch, rest = waiting[:MAX_BATCH], waiting[MAX_BATCH:]
-        if rest:
-            self._waiting[keys] = rest
-        for end, done in zip(batch, await self._send(keys, batch), strict=True):
-            self._settled(end, done)
-        self._pending -= len(batch)
-        if self._pending == 0:
-            self._idle.set()
-
-    async def _send(self, keys: QueueKeys, batch: list[Settlement]) -> list[bool]:
-        token = secrets.token_hex(8)
-        wait = _RETRY_S[0]
-        while True:
-            try:
-                return await self._store.settle(self._redis, keys, token, batch)
-            except (RedisError, OSError) as error:
-                self._failed()
-                log.warning("settle_failed", queue=keys.queue, jobs=len(batch), error=told(error))
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(wait * 2, _RETRY_S[1])
+        async with asyncio.TaskGroup() as loops:
+            for lane in self._lanes.values():
+                loops.create_task(lane.run())
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until all are answered; False: time is up, and the leases will bring the rest back."""
@@ -92,3 +77,55 @@ class Settler:
         except TimeoutError:
             return False
         return True
+
+
+class _Lane:
+    """One queue's settlements. A call is repeated with its token, so it takes effect once."""
+
+    def __init__(
+        self, redis: Redis, store: QueueStore, keys: QueueKeys, answered: Settled, failed: Callable[[], None]
+    ) -> None:
+        self._redis, self._store, self._keys = redis, store, keys
+        self._answered, self._failed = answered, failed
+        self._waiting: list[Settlement] = []
+        self._wake = asyncio.Event()
+
+    def put(self, end: Settlement) -> None:
+        self._waiting.append(end)
+        self._wake.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                await self.turn()
+
+    async def turn(self) -> None:
+        """Send one batch and tell what came of it."""
+        size = batch_size(self._waiting)
+        batch, self._waiting = self._waiting[:size], self._waiting[size:]
+        for end, done in zip(batch, await self._send(batch), strict=True):
+            self._answered(end, done)
+
+    async def _send(self, batch: list[Settlement]) -> list[bool]:
+        token = secrets.token_hex(8)
+        wait = _RETRY_S[0]
+        while True:
+            try:
+                return await self._store.settle(self._redis, self._keys, token, batch)
+            except (RedisError, OSError) as error:
+                self._failed()
+                log.warning("settle_failed", queue=self._keys.queue, jobs=len(batch), error=told(error))
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(wait * 2, _RETRY_S[1])
+
+
+def batch_size(waiting: Sequence[Settlement]) -> int:
+    """How many of those that wait go into the next call: at least one, bounded in number and in bytes. Pure."""
+    size = 0
+    for count, end in enumerate(waiting[:MAX_BATCH], start=1):
+        size += len(end.payload)
+        if size > MAX_BATCH_BYTES:
+            return max(1, count - 1)
+    return min(len(waiting), MAX_BATCH)

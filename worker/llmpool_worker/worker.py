@@ -32,6 +32,8 @@ from .tending import Tender
 log = structlog.get_logger()
 
 RECHECK_S = 0.25
+AWAY_S = 2.0
+"""How long a model server that was full or away is taken to be so still, seconds."""
 FLUSH_S = 10.0
 """How long a stopping worker waits for its last settlements, seconds; beyond, their leases bring them back."""
 
@@ -59,6 +61,7 @@ class Worker:
         self._no_job_runs = asyncio.Event()
         self._no_job_runs.set()
         self._drain_until_ms: int | None = None
+        self._away_until: float | None = None
         self._stopping = False
         self.done = 0
         self.started = False
@@ -132,7 +135,12 @@ class Worker:
             return 0
         if self._settler.backlog > 2 * self.concurrency + 64:
             return 0  # Redis takes no answers: more jobs would only pile up here
-        return self.concurrency - self._running
+        free = self.concurrency - self._running
+        if self._away_until is None:
+            return free
+        # The model server was full or away: after a while one job asks whether it still is. The others keep places
+        # in the queue, in place of going round through the delayed ones.
+        return min(free, 1 - self._running) if time.monotonic() >= self._away_until else 0
 
     @property
     def drain_asked(self) -> bool:
@@ -180,7 +188,8 @@ class Worker:
 
     async def _verdicts(self, keys: QueueKeys, batch: list[HeldJob]) -> list[Verdict]:
         """Ask until Redis answers or the leases have lapsed meanwhile."""
-        while time.monotonic() < batch[0].lease_until:
+        lapses = batch[0].lease_until  # as of the claim: the renewals that go on meanwhile don't make this wait longer
+        while time.monotonic() < lapses:
             try:
                 return await self._admission.verdicts(keys, batch)
             except (RedisError, OSError) as error:
@@ -190,8 +199,8 @@ class Worker:
 
     def _follow(self, held: HeldJob, verdict: Verdict) -> None:
         match verdict:
-            case Verdict.RUN if held.stop is Stop.LOST:  # the renewal came to know while Redis was asked
-                self._forget(held, None, "lease_lost")
+            case Verdict.RUN if held.stop is not None:  # a renewal came to know more while Redis was asked
+                self._end(held, self._runner.stopped(held))
             case Verdict.RUN if held.job is not None and self._admission.has_expired(held.job):
                 self._put(held, self._runner.without_answer(held, Status.EXPIRED))
             case Verdict.RUN:
@@ -222,6 +231,15 @@ class Worker:
             ended = Ended(None, "internal")
         else:
             ended = task.result()
+        self._end(held, ended)
+
+    def _end(self, held: HeldJob, ended: Ended) -> None:
+        if ended.settlement is not None and ended.settlement.postpones:
+            self._away_until = time.monotonic() + AWAY_S
+            asyncio.get_running_loop().call_later(AWAY_S, self._intake.slot_free)
+        elif ended.settlement is not None:
+            self._away_until = None
+            self._intake.slot_free()
         if ended.settlement is None:
             self._forget(held, ended, ended.code)
         else:
@@ -237,6 +255,9 @@ class Worker:
         self._held.discard(end.claim)
         if done and end.kind is Kind.RETRY:
             self._tender.soon()
+        if done and end.kind in (Kind.RESULT, Kind.DEAD):
+            self.done += 1
+            self._reporter.jobs.add(time.monotonic(), 1)
         self._tell(held, ended, end.outcome if done else "lost", code)
 
     def _forget(self, held: HeldJob, ended: Ended | None, code: str | None) -> None:
@@ -244,12 +265,10 @@ class Worker:
         self._tell(held, ended, "lost", code)
 
     def _tell(self, held: HeldJob, ended: Ended | None, outcome: str, code: str | None) -> None:
-        self.done += 1
         final = ended.answer.final if ended and ended.answer else None
         if code and outcome not in ("succeeded", "cancelled", "expired"):
             self.last_errors[code] = self.last_errors.get(code, 0) + 1
         element, job = held.claim.element, held.job
-        self._reporter.jobs.add(time.monotonic(), 1)
         if final and final.output_tokens:
             self._reporter.tokens.add(time.monotonic(), final.output_tokens)
         self._teller.tell(

@@ -12,13 +12,15 @@ class TargetError(Exception):
     """A target could not do what was asked. The engine tells it and tries again on the next turn.
 
     ``reason`` is one CamelCase word for conditions, events and metrics (``DeploymentNotOurs``, ``Forbidden``);
-    ``message`` says what to do about it. Neither carries a secret.
+    ``message`` says what to do about it. Neither carries a secret. ``sized``: the size is as it was asked for, what
+    failed is something else.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: str, message: str, *, sized: bool = False) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
+        self.sized = sized
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,11 @@ class Turn:
     resized: tuple[int, int] | None = None
     """(from, to), when this turn changed the intended size."""
     failure: TargetError | None = None
-    """Why the target could not be read or resized."""
+    """Why the target could not be read or resized, or what else it could not do (``sized``)."""
 
 
 class Target(Protocol):
-    """One pool's workers. All methods may raise :class:`TargetError`; none blocks for longer than a tick."""
+    """One pool's workers. All methods may raise :class:`TargetError`; a slow one holds up its own pool alone."""
 
     async def size(self) -> Size | Missing:
         """How many there are. Missing: not known now, so the engine leaves them alone."""

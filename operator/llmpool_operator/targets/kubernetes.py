@@ -65,9 +65,8 @@ class DeploymentTarget:
 
     async def resize(self, replicas: int) -> None:
         """Create, apply, scale: each only where it is needed."""
-        held = self._held()
+        held = self._held() or await self._create(replicas)
         if held is None:
-            await self._create(replicas)
             return
         try:
             await self._change(held, replicas)
@@ -88,7 +87,7 @@ class DeploymentTarget:
             await self._scale(held, replicas)
         # A conflict is somebody else's newer state: the watch brings it, and the next turn applies to that.
         if problem is not None and problem.reason != "Conflict":
-            raise problem
+            raise TargetError(problem.reason, problem.message, sized=True) from problem
 
     async def report(self, turn: Turn) -> None:
         """Status and events."""
@@ -105,7 +104,8 @@ class DeploymentTarget:
                 f"Deployment {namespace}/{name} belongs to somebody else: delete or rename it, or rename the pool",
             )
 
-    async def _create(self, replicas: int) -> None:
+    async def _create(self, replicas: int) -> Object | None:
+        """Make the Deployment. Gives the one that is there already: it is ours, but lost the label of our watch."""
         spec = {"replicas": replicas, **self._wanted["spec"]}
         path = deployment_path(*self._key)
         try:
@@ -116,11 +116,13 @@ class DeploymentTarget:
             if error.reason != "AlreadyExists":
                 raise _target_error("create", error) from error
             # Not in the watch, yet there: without our label, so perhaps not ours.
-            made = await _told("read", self._api.get(path))
-            self._refuse_foreign(made)
-        else:
-            log.info("deployment created", namespace=self._key[0], pool=self._key[1], replicas=replicas)
+            there = await _told("read", self._api.get(path))
+            self._refuse_foreign(there)
+            self._keep(there)
+            return None if there["metadata"].get("deletionTimestamp") else there
+        log.info("deployment created", namespace=self._key[0], pool=self._key[1], replicas=replicas)
         self._keep(made)
+        return None
 
     async def _apply(self, held: Object) -> Object:
         path = deployment_path(*self._key)

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmpool_contract import WorkerReport, WorkerState, env
@@ -21,6 +21,8 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 _LONG_LIFE = 30.0
 """Seconds after which an exit is no longer taken for a start that failed."""
 _POLL = 0.05
+_OWN = {env.HEALTH_HOST: "127.0.0.1", env.HEALTH_PORT: "0"}
+"""Any free port, and nobody else's business: nothing probes a local worker from outside."""
 
 # The child itself asks to be told when its parent dies: between fork and exec (preexec_fn) it wouldn't be safe.
 _BOOT = """
@@ -47,18 +49,22 @@ class _Child:
     """When it must be gone, by the monotonic clock. None: it is wanted."""
 
 
-def victims(workers: Sequence[str], reports: Mapping[str, WorkerReport], count: int) -> list[str]:
+def victims(
+    workers: Sequence[str], reports: Mapping[str, WorkerReport], count: int, *, reported: Collection[str]
+) -> list[str]:
     """Whom to end: the idlest first, the newest among equals (``workers`` are oldest first).
 
-    A worker without a fresh report is unknown, not idle: it goes last.
+    One that never ``reported`` still starts and has no job: it goes first. One that did, but has no fresh report, is
+    unknown, not idle: it goes last.
     """
 
-    def load(item: tuple[int, str]) -> tuple[bool, int, int]:
+    def rank(item: tuple[int, str]) -> tuple[int, int, int]:
         age, worker = item
-        report = reports.get(worker)
-        return report is None, report.in_flight if report else 0, -age
+        if (report := reports.get(worker)) is not None:
+            return 1, report.in_flight, -age
+        return (2 if worker in reported else 0), 0, -age
 
-    return [worker for _, worker in sorted(enumerate(workers), key=load)[:count]]
+    return [worker for _, worker in sorted(enumerate(workers), key=rank)[:count]]
 
 
 class LocalTarget:
@@ -93,11 +99,14 @@ class LocalTarget:
         self._failures = 0
         self._not_before = -float("inf")
         self._seen: Mapping[str, WorkerReport] = {}
+        self._reported: set[str] = set()
+        """The children that were ever seen with a fresh report."""
 
     async def size(self) -> Size:
         """What was asked for and what is there; draining workers still exist, but aren't intended."""
         self._tidy()
         self._seen = await self._reports()
+        self._reported = {c.worker for c in self._children if c.worker in self._seen or c.worker in self._reported}
         wanted = self._wanted()
         ready = [c for c in wanted if (seen := self._seen.get(c.worker)) and seen.state is WorkerState.READY]
         return Size(self._intended, existing=len(self._children), ready=len(ready))
@@ -109,7 +118,8 @@ class LocalTarget:
         surplus = len(self._wanted()) - replicas
         if surplus > 0:
             # Loads as of this turn: chosen by what was seen just before the decision.
-            chosen = victims([child.worker for child in self._wanted()], self._seen, surplus)
+            workers = [child.worker for child in self._wanted()]
+            chosen = victims(workers, self._seen, surplus, reported=self._reported)
             for child in [child for child in self._wanted() if child.worker in chosen]:
                 self._ask_to_end(child)
         while len(self._wanted()) < replicas and self._monotonic() >= self._not_before:
@@ -139,7 +149,7 @@ class LocalTarget:
         try:
             process = subprocess.Popen(
                 [sys.executable, "-c", _BOOT, str(os.getpid()), self._module],
-                env={**self._environment, env.WORKER_ID: worker, env.HEALTH_PORT: "0"},
+                env={**self._environment, **_OWN, env.WORKER_ID: worker},
                 stdin=subprocess.DEVNULL,
                 stdout=self._output,
                 stderr=self._output,

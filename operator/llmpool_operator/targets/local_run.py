@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -19,7 +18,8 @@ from redis.exceptions import RedisError
 from llmpool_contract import PoolKeys, WorkerReport, env
 from llmpool_contract.pool import LLMWorkerPool
 from llmpool_operator.engine import PoolEngine
-from llmpool_operator.observe import Endpoint, RedisReader, Wish
+from llmpool_operator.observe import Endpoint, Wish, parse_report
+from llmpool_operator.readers import RedisReader
 
 from .base import Turn
 from .local import WORKER_MODULE, LocalTarget
@@ -130,19 +130,15 @@ class RedisReports:
         except (RedisError, OSError, TimeoutError):
             return {}
         now_ms = seconds * 1000 + microseconds // 1000
-        reports = [report for value in raw.values() if (report := _report(value)) is not None]
+        reports = [report for value in raw.values() if (report := parse_report(value)) is not None]
         return {report.worker: report for report in reports if report.is_fresh(now_ms)}
 
     async def close(self) -> None:
         """End the connection."""
-        await self._redis.aclose()
-
-
-def _report(value: bytes | str) -> WorkerReport | None:
-    try:
-        return WorkerReport.model_validate_json(value)
-    except ValidationError:
-        return None
+        try:
+            await self._redis.aclose()
+        except (RedisError, OSError):
+            return  # it was cut before, or is cut now: either way it has ended
 
 
 def shown_address(url: str) -> str:

@@ -63,23 +63,25 @@ class ErrorKind(StrEnum):
 
 
 class BackendError(Exception):
-    """A request failed. ``message`` is the server's, bounded, without the request's text."""
+    """A request failed. ``reason`` is in our own words, for dead letters and logs; ``message`` has the server's words
+    too, bounded, and is only for the job's own result: servers repeat requests in their errors."""
 
-    def __init__(self, kind: ErrorKind, code: str, message: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        kind: ErrorKind,
+        code: str,
+        reason: str,
+        *,
+        said: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(reason)
         self.kind = kind
         self.code = code
-        self.message = message[:1_000].encode("utf-8", "replace").decode()  # JSON can carry lone surrogates
+        self.reason = reason
+        whole = reason if said is None else f"{reason}: {said}"
+        self.message = whole[:1_000].encode("utf-8", "replace").decode()  # JSON can carry lone surrogates
         self.retry_after_s = retry_after_s
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a server can be asked beside answering, as flags instead of questions about its class."""
-
-    residency: bool = False
-    load: bool = False
-    embed: bool = True
 
 
 class Backend(Protocol):
@@ -87,9 +89,6 @@ class Backend(Protocol):
 
     All three raise :class:`BackendError`. Closing the iterator closes the request.
     """
-
-    name: str
-    capabilities: Capabilities
 
     def chat(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """Stream the next turn of a conversation."""
@@ -101,10 +100,6 @@ class Backend(Protocol):
 
     def embed(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """One :class:`Embeddings` with a vector per input, then :class:`Final`."""
-        ...
-
-    async def models(self) -> list[str]:
-        """The names that the server lists."""
         ...
 
     async def aclose(self) -> None:

@@ -8,16 +8,13 @@ from collections.abc import AsyncGenerator
 
 from llmpool_contract import Job
 
-from .base import Capabilities, Embeddings, Event, Final, Text, input_texts
+from .base import Embeddings, Event, Final, Text, input_texts
 
 VECTOR_SIZE = 8
 
 
 class EchoBackend:
     """Says back the last message or the prompt, a word at a time; embeds by hash."""
-
-    name = "echo"
-    capabilities = Capabilities()
 
     def __init__(self, token_delay_s: float = 0.0) -> None:
         self._delay_s = token_delay_s
@@ -47,10 +44,6 @@ class EchoBackend:
         texts = input_texts(job)
         yield Embeddings([_vector(model, text) for text in texts])
         yield Final("stop", sum(len(text.split(" ")) for text in texts))
-
-    async def models(self) -> list[str]:
-        """Every name is answered, so none is listed."""
-        return []
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,8 @@ MAX_LINE_BYTES = 1_048_576
 """One line of a stream. An embedding's answer is no stream and has a bound of its own."""
 MAX_BODY_BYTES = 64 * 1_048_576
 MAX_ERROR_BYTES = 8_192
+FINISH_S = 0.2
+MAX_RETRY_AFTER_S = 60.0
 
 
 class HttpServer:
@@ -49,16 +52,6 @@ class HttpServer:
         if self._open is not None:
             await self._open.close()
 
-    async def get(self, path: str) -> dict[str, Any]:
-        """A short request's answer. Raises BackendError."""
-        with _transport_errors():
-            timeout = aiohttp.ClientTimeout(total=self._short_s)
-            async with self._session.get(self._base_url + path, timeout=timeout, allow_redirects=False) as response:
-                body = await self.body(response)
-                if response.status != 200:
-                    raise status_error(response.status, body)
-                return json_object(body)
-
     @asynccontextmanager
     async def post(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer whose headers have come. Raises BackendError for what the transport did."""
@@ -92,14 +85,23 @@ class HttpServer:
                 raise BackendError(ErrorKind.RETRYABLE, "answer_too_large", f"an answer of more than {limit} bytes")
         return bytes(data)
 
-    async def error_body(self, response: aiohttp.ClientResponse) -> bytes:
-        """The beginning of an error's text: enough to tell what it was."""
+    async def finish(self, response: aiohttp.ClientResponse) -> None:
+        """Read what is left of an answer that is whole: a connection that isn't read to its end can't be used again."""
+        try:
+            async with asyncio.timeout(FINISH_S):
+                async for _ in response.content.iter_any():
+                    pass
+        except TimeoutError:
+            return
+
+    async def error(self, response: aiohttp.ClientResponse) -> BackendError:
+        """What an answer with another status than 200 means. Only the beginning of its text is read."""
         data = bytearray()
         async for chunk in response.content.iter_any():
             data += chunk
             if len(data) >= MAX_ERROR_BYTES:
                 break
-        return bytes(data[:MAX_ERROR_BYTES])
+        return status_error(response.status, bytes(data[:MAX_ERROR_BYTES]), response.headers.get("Retry-After"))
 
 
 def json_object(raw: bytes) -> dict[str, Any]:
@@ -113,32 +115,47 @@ def json_object(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def error_text(answer: dict[str, Any]) -> str:
+def error_text(answer: dict[str, Any]) -> str | None:
     """The server's own words, whichever of the two usual shapes they come in."""
     error = answer.get("error")
     if isinstance(error, dict):
         error = error.get("message")
-    return str(error) if error else "no error text"
+    return str(error) if error else None
 
 
-def status_error(status: int, body: bytes) -> BackendError:
+def status_error(status: int, body: bytes, retry_after: str | None = None) -> BackendError:
     """What an HTTP status other than 200 means for the job.
 
-    404: no such model. 503 and 429: full, or still loading; nothing was asked. 408 and 499 are time-outs, and 5xx
-    failures, all worth another attempt. The rest, redirects too, won't change by asking again.
+    404 in the server's own words: no such model; without them it is of something in between, and may pass. 503 and 429:
+    full, or still loading; nothing was asked. 408 and 499 are time-outs, and 5xx failures, all worth another attempt.
+    The rest, redirects too, won't change by asking again.
     """
     try:
-        text = error_text(json_object(body))
+        said = error_text(json_object(body))
     except BackendError:
-        text = "no readable error"
+        said = None
+    reason = f"HTTP {status} from the model server"
     match status:
-        case 404:
-            return BackendError(ErrorKind.PERMANENT, "model_not_found", text)
+        case 404 if said is not None:
+            return BackendError(ErrorKind.PERMANENT, "model_not_found", reason, said=said)
         case 503 | 429:
-            return BackendError(ErrorKind.UNAVAILABLE, "backend_busy", text)
-        case _ if 300 <= status < 500 and status not in (408, 499):
-            return BackendError(ErrorKind.PERMANENT, "refused", f"HTTP {status}: {text}")
-    return BackendError(ErrorKind.RETRYABLE, "backend_failed", f"HTTP {status}: {text}")
+            wait_s = seconds_of(retry_after)
+            return BackendError(ErrorKind.UNAVAILABLE, "backend_busy", reason, said=said, retry_after_s=wait_s)
+        case _ if 300 <= status < 500 and status not in (404, 408, 499):
+            return BackendError(ErrorKind.PERMANENT, "refused", reason, said=said)
+    return BackendError(ErrorKind.RETRYABLE, "backend_failed", reason, said=said)
+
+
+def stream_error(line: dict[str, Any]) -> BackendError:
+    """An error in the middle of an answer."""
+    return BackendError(ErrorKind.RETRYABLE, "backend_failed", "an error in the answer's stream", said=error_text(line))
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """A Retry-After header, at most :data:`MAX_RETRY_AFTER_S`. None: there is none, or a date, which needs a clock."""
+    if retry_after is None or not retry_after.isdecimal():
+        return None
+    return min(float(retry_after), MAX_RETRY_AFTER_S)
 
 
 def incomplete() -> BackendError:

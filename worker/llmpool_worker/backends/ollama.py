@@ -9,7 +9,6 @@ from llmpool_contract import Job, Message
 
 from .base import (
     BackendError,
-    Capabilities,
     Embeddings,
     ErrorKind,
     Event,
@@ -19,7 +18,7 @@ from .base import (
     ToolCalls,
     input_texts,
 )
-from .http import HttpServer, error_text, incomplete, json_object, status_error, vectors_missing
+from .http import HttpServer, incomplete, json_object, stream_error, vectors_missing
 
 _NS = 1e-9
 _RUNNER_DIED = ("unexpectedly stopped", "has terminated", "EOF", "connection re", "do embedding request")
@@ -28,9 +27,6 @@ _RUNNER_DIED = ("unexpectedly stopped", "has terminated", "EOF", "connection re"
 class OllamaBackend:
     """Streams always, so that the server notices when we hang up. ``keep_alive`` is never sent with a job: the last
     writer would set it for everybody, and it can wake a model that is being evicted."""
-
-    name = "ollama"
-    capabilities = Capabilities(residency=True, load=True)
 
     def __init__(self, server: HttpServer, *, batch_size: int) -> None:
         self._server = server
@@ -41,6 +37,7 @@ class OllamaBackend:
         body = _common(job, model) | {"messages": [_message(m) for m in job.messages or []]}
         if job.tools:
             body["tools"] = job.tools
+        final = False
         async for line in self._stream("/api/chat", body):
             message = line.get("message") or {}
             if thinking := message.get("thinking"):
@@ -51,13 +48,15 @@ class OllamaBackend:
                 yield ToolCalls(calls)
             if line.get("done"):
                 yield _final(line)
-                return
-        raise incomplete()
+                final = True
+        if not final:
+            raise incomplete()
 
     async def generate(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """POST /api/generate."""
         body = _common(job, model) | {"prompt": job.prompt}
         body |= {name: value for name in ("system", "images") if (value := getattr(job, name)) is not None}
+        final = False
         async for line in self._stream("/api/generate", body):
             if thinking := line.get("thinking"):
                 yield Thinking(thinking)
@@ -65,8 +64,9 @@ class OllamaBackend:
                 yield Text(content)
             if line.get("done"):
                 yield _final(line)
-                return
-        raise incomplete()
+                final = True
+        if not final:
+            raise incomplete()
 
     async def embed(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """POST /api/embed, up to ``batch_size`` inputs a call."""
@@ -87,7 +87,7 @@ class OllamaBackend:
     async def _embed_batch(self, model: str, texts: list[str]) -> dict[str, Any]:
         async with self._server.post("/api/embed", {"model": model, "input": texts}) as response:
             if response.status != 200:
-                raise _embed_error(response.status, await self._server.error_body(response))
+                raise embed_error(response.status, await self._server.error(response))
             answer = json_object(await self._server.body(response))
         found = answer.get("embeddings")
         if not isinstance(found, list) or len(found) != len(texts):
@@ -97,19 +97,17 @@ class OllamaBackend:
     async def _stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         async with self._server.post(path, body) as response:
             if response.status != 200:
-                raise status_error(response.status, await self._server.error_body(response))
+                raise await self._server.error(response)
             async for raw in self._server.lines(response):
                 if not raw.strip():
                     continue
                 line = json_object(raw)
                 if "error" in line:
-                    raise BackendError(ErrorKind.RETRYABLE, "backend_failed", error_text(line))
+                    raise stream_error(line)
                 yield line
-
-    async def models(self) -> list[str]:
-        """GET /api/tags."""
-        answer = await self._server.get("/api/tags")
-        return [str(m["name"]) for m in answer.get("models") or [] if isinstance(m, dict) and "name" in m]
+                if line.get("done"):
+                    await self._server.finish(response)
+                    return
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -144,9 +142,8 @@ def _seconds(nanoseconds: Any) -> float | None:
     return round(nanoseconds * _NS, 6) if isinstance(nanoseconds, int | float) else None
 
 
-def _embed_error(status: int, body: bytes) -> BackendError:
+def embed_error(status: int, error: BackendError) -> BackendError:
     """Ollama answers 400 also when the runner died under an embedding (server/routes.go): not the job's fault."""
-    error = status_error(status, body)
     if status == 400 and any(sign in error.message for sign in _RUNNER_DIED):
-        return BackendError(ErrorKind.RETRYABLE, "runner_died", error.message)
+        return BackendError(ErrorKind.RETRYABLE, "runner_died", "the model's runner died under an embedding")
     return error

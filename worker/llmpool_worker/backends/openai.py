@@ -10,7 +10,6 @@ from llmpool_contract import Job, Message
 
 from .base import (
     BackendError,
-    Capabilities,
     Embeddings,
     ErrorKind,
     Event,
@@ -20,7 +19,7 @@ from .base import (
     ToolCalls,
     input_texts,
 )
-from .http import HttpServer, error_text, incomplete, json_object, status_error, vectors_missing
+from .http import HttpServer, incomplete, json_object, stream_error, vectors_missing
 
 _OPTION_NAMES = {"num_predict": "max_tokens"}
 """Our names are Ollama's; where OpenAI's differ. The others (top_k, min_p, ...) are the servers' common extensions."""
@@ -28,9 +27,6 @@ _OPTION_NAMES = {"num_predict": "max_tokens"}
 
 class OpenAIBackend:
     """Chat by /v1/chat/completions, generate by /v1/completions, embed by /v1/embeddings."""
-
-    name = "openai"
-    capabilities = Capabilities()
 
     def __init__(self, server: HttpServer, *, batch_size: int) -> None:
         self._server = server
@@ -77,16 +73,17 @@ class OpenAIBackend:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
         async with self._server.post(path, body) as response:
             if response.status != 200:
-                raise status_error(response.status, await self._server.error_body(response))
+                raise await self._server.error(response)
             async for raw in self._server.lines(response):
                 if not raw.startswith(b"data:"):
                     continue  # SSE's blank lines, comments and event names
                 data = raw[5:].strip()
                 if data == b"[DONE]":
+                    await self._server.finish(response)
                     return
                 chunk = json_object(data)
                 if "error" in chunk:
-                    raise BackendError(ErrorKind.RETRYABLE, "backend_failed", error_text(chunk))
+                    raise stream_error(chunk)
                 yield chunk
 
     async def embed(self, job: Job, model: str) -> AsyncGenerator[Event]:
@@ -105,17 +102,12 @@ class OpenAIBackend:
     async def _embed_batch(self, model: str, texts: list[str]) -> tuple[list[list[float]], int | None]:
         async with self._server.post("/v1/embeddings", {"model": model, "input": texts}) as response:
             if response.status != 200:
-                raise status_error(response.status, await self._server.error_body(response))
+                raise await self._server.error(response)
             answer = json_object(await self._server.body(response))
         rows = sorted(answer.get("data") or [], key=lambda row: int(row["index"]))
         if len(rows) != len(texts):
             raise vectors_missing(len(texts))
         return [row["embedding"] for row in rows], (answer.get("usage") or {}).get("prompt_tokens")
-
-    async def models(self) -> list[str]:
-        """GET /v1/models."""
-        answer = await self._server.get("/v1/models")
-        return [str(m["id"]) for m in answer.get("data") or [] if isinstance(m, dict) and "id" in m]
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -132,7 +124,7 @@ class _ToolCallParts:
         for delta in deltas:
             part = self._parts.setdefault(int(delta.get("index", 0)), {"id": "", "name": "", "arguments": ""})
             function = delta.get("function") or {}
-            part["id"] += delta.get("id") or ""
+            part["id"] = part["id"] or delta.get("id") or ""  # some servers repeat it in each piece
             part["name"] += function.get("name") or ""
             part["arguments"] += function.get("arguments") or ""
 
@@ -148,6 +140,14 @@ def _arguments(text: str) -> Any:
         return json.loads(text or "{}")
     except (ValueError, RecursionError):
         return text  # what the model wrote isn't JSON: the caller must see it as it is
+
+
+def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
+    """A call of an earlier answer, which our results have in Ollama's shape, in OpenAI's."""
+    function = dict(call.get("function") or {})
+    if not isinstance(function.get("arguments"), str):
+        function["arguments"] = json.dumps(function.get("arguments") or {})
+    return {**call, "type": "function", "function": function}
 
 
 def _common(job: Job, model: str) -> dict[str, Any]:
@@ -167,8 +167,12 @@ def _common(job: Job, model: str) -> dict[str, Any]:
 
 
 def _message(message: Message) -> dict[str, Any]:
-    body = message.model_dump(exclude_none=True, exclude={"images", "thinking", "tool_name"})
+    body = message.model_dump(exclude_none=True, exclude={"images", "thinking", "tool_name", "tool_calls"})
+    if message.tool_calls:
+        body["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
     if message.images:
-        images = [{"type": "image_url", "image_url": {"url": f"data:image;base64,{data}"}} for data in message.images]
+        images = [
+            {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}} for data in message.images
+        ]
         body["content"] = [{"type": "text", "text": message.content}, *images]
     return body

@@ -10,9 +10,11 @@ from typing import Any
 
 from redis._parsers import _AsyncRESP2Parser
 from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
 
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 5.0
@@ -25,10 +27,16 @@ class Connections:
     """Opens connections to one Redis. ``url`` may carry user, password and database; it is never logged."""
 
     def __init__(self, url: str, *, username: str | None = None, password: str | None = None) -> None:
-        self._url = url
-        self._options: dict[str, Any] = {"protocol": 2, "socket_connect_timeout": CONNECT_TIMEOUT_S}
+        ours: dict[str, Any] = {
+            "protocol": 2,
+            "decode_responses": False,
+            "socket_connect_timeout": CONNECT_TIMEOUT_S,
+            # A failover may leave connections open to a server that is a replica now: those are of no use any more.
+            "retry_on_error": [ReadOnlyError],
+        }
         if not url.startswith("unix:"):
-            self._options["socket_keepalive"] = True
+            ours["socket_keepalive"] = True
+        self._options: dict[str, Any] = {**parse_url(url), **ours}
         if username:
             self._options["username"] = username
         if password:
@@ -44,13 +52,12 @@ class Connections:
         return self._client(Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3), COMMAND_TIMEOUT_S)
 
     def subscriber(self) -> Redis:
-        """A connection that waits for messages: no read timeout but the caller's own."""
+        """A connection that waits for messages; its reader has a timeout for each wait and tries a silent line."""
         return self._client(Retry(NoBackoff(), 0), None, single=False)
 
     def peeker(self, max_body_bytes: int) -> Redis:
         """A connection for a blocking look at a list's head, which drops the line rather than read a huge body."""
-        pool: ConnectionPool = ConnectionPool.from_url(
-            self._url,
+        pool = ConnectionPool(
             **self._options,
             retry=Retry(NoBackoff(), 0),
             socket_timeout=PEEK_TIMEOUT_S,
@@ -59,15 +66,10 @@ class Connections:
         return self._keep(Redis.from_pool(pool))
 
     def _client(self, retry: Retry, timeout_s: float | None, *, single: bool = True) -> Redis:
-        return self._keep(
-            Redis.from_url(
-                self._url,
-                **self._options,
-                retry=retry,
-                socket_timeout=timeout_s,
-                single_connection_client=single,
-            )
-        )
+        pool = ConnectionPool(**self._options, retry=retry, socket_timeout=timeout_s)
+        client = Redis(connection_pool=pool, single_connection_client=single)
+        client.auto_close_connection_pool = True  # nobody else has the pool
+        return self._keep(client)
 
     def _keep(self, client: Redis) -> Redis:
         self._open.append(client)

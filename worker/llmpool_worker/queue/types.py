@@ -107,6 +107,11 @@ class Settlement:
         return cls(claim, Kind.DROP, "", counter)
 
     @property
+    def postpones(self) -> bool:
+        """Whether the job only waits: nothing was asked of the model server."""
+        return self.kind is Kind.RETRY and self.status == "0"
+
+    @property
     def outcome(self) -> str:
         """One word for metrics and logs."""
         match self.kind:
@@ -115,7 +120,7 @@ class Settlement:
             case Kind.DEAD:
                 return Status.FAILED
             case Kind.RETRY:
-                return "retried" if self.status == "1" else "postponed"
+                return "postponed" if self.postpones else "retried"
             case Kind.RELEASE:
                 return "released"
         return "dropped"

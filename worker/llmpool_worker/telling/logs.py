@@ -31,7 +31,10 @@ def configure(level: str, *, tty: bool | None = None) -> None:
 
 
 def _renderer(tty: bool) -> structlog.typing.Processor:
-    return structlog.dev.ConsoleRenderer() if tty else structlog.processors.JSONRenderer()
+    if not tty:
+        return structlog.processors.JSONRenderer()
+    # Never rich's tracebacks: they show local variables, and those hold prompts.
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 def log_event(event: JobEvent) -> None:

@@ -14,7 +14,8 @@ for i = 1, (#KEYS - 1) / 3 do
   elseif redis.call('EXISTS', result) == 1 then
     verdict = 'answered'
   else
-    local known = redis.call('GET', ids)
+    local known = redis.pcall('GET', ids)
+    if type(known) == 'table' then known = false end -- a key of another type is somebody else's, and no id's mark
     if known and known ~= 'queued' and string.sub(known, 1, #origin + 1) ~= origin .. ' ' then
       verdict = 'duplicate'
     elseif redis.call('EXISTS', cancel) == 1 then

@@ -20,7 +20,7 @@ local function answer(handle, e)
 end
 
 if redis.call('HEXISTS', claimed, token .. ':1') == 1 then
-  for n = 1, want do
+  for n = 1, 64 do
     local handle = token .. ':' .. n
     local raw = redis.call('HGET', claimed, handle)
     if not raw then break end
@@ -31,10 +31,10 @@ if redis.call('HEXISTS', claimed, token .. ':1') == 1 then
 end
 
 -- LPOP, a removal, comes before the writes: at maxmemory Redis then lets the rest of the script pass.
-local n, bytes, looked = 0, 0, 0
+local n, taken, bytes, looked = 0, 0, 0, 0
 for i = 5, #KEYS do
   local letter = ARGV[i + 5]
-  while n < want and bytes < reply_max and looked < want + 64 do
+  while taken < want and bytes < reply_max and looked < want + 64 do
     local raw = redis.call('LPOP', KEYS[i])
     if not raw then break end
     looked = looked + 1
@@ -44,7 +44,9 @@ for i = 5, #KEYS do
         keep, now, dead_entries, dead_bytes)
       reply[2] = reply[2] + 1
     else
-      n = n + 1
+      -- A repeat after its lease lapsed may find some of its handles still there: never over them.
+      repeat n = n + 1 until redis.call('HEXISTS', claimed, token .. ':' .. n) == 0
+      taken = taken + 1
       bytes = bytes + #e.body
       local handle = token .. ':' .. n
       if e.origin == '' then

@@ -19,8 +19,9 @@ end
 
 local function split(raw, priority)
   local origin, p, deliveries, attempts, first, worker_len, id_len, start =
-    string.match(raw, '^\0011|([^|]+)|([hnl])|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|()')
-  if not origin or #origin > 128 or start - 1 + worker_len + id_len > #raw then
+    string.match(raw, '^\0011|([%w:_-]+)|([hnl])|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|()')
+  if not origin or #origin > 128 or #deliveries > 9 or #attempts > 9 or #first > 15 or #worker_len > 6 or #id_len > 6
+    or start - 1 + worker_len + id_len > #raw then
     return { origin = '', priority = priority, deliveries = 0, attempts = 0, first = 0, worker = '', id = '', body = raw }
   end
   local worker_end = start + tonumber(worker_len)
@@ -47,6 +48,7 @@ end
 -- Put a job among the dead letters, and evict the oldest where that passes a bound: counted, never silent.
 local function bury(dead, stats, e, code, reason, keep_bytes, now, max_entries, max_bytes)
   local body = string.sub(e.body, 1, keep_bytes)
+  if redis.call('XLEN', dead) == 0 then redis.call('HSET', stats, 'dead_bytes', 0) end -- somebody deleted the stream
   redis.call('XADD', dead, '*', 'code', code, 'reason', reason, 'id', e.id, 'body', body,
     'priority', NAMES[e.priority], 'attempts', e.attempts, 'deliveries', e.deliveries,
     'at_ms', string.format('%.0f', now), 'worker', e.worker, 'size', #e.body)

@@ -23,6 +23,14 @@ if before then
 end
 
 local now = now_ms()
+local released = {}
+
+-- A job that could not even be read may bear the id of another one that lives or was answered: that one's answer counts.
+local function may_answer(job, e)
+  if redis.call('EXISTS', KEYS[job + 1]) == 1 then return false end
+  local known = redis.pcall('GET', KEYS[job])
+  return type(known) ~= 'string' or known == 'queued' or string.sub(known, 1, #e.origin + 1) == e.origin .. ' '
+end
 
 local function answer(job, id, status, payload, streamed)
   redis.call('DEL', KEYS[job])
@@ -39,36 +47,45 @@ local function settle(e, job, kind, id, status, payload, number, reason)
     answer(job, id, status, payload, number)
   elseif kind == 'dead' then
     bury(dead, stats, e, status, reason, #e.body, now, dead_entries, dead_bytes)
-    if payload ~= '' then answer(job, id, 'failed', payload, number) end
+    if payload ~= '' and may_answer(job, e) then answer(job, id, 'failed', payload, number) end
   elseif kind == 'retry' then
     e.deliveries = e.deliveries - 1
     e.attempts = e.attempts + tonumber(status)
     redis.call('ZADD', delayed, now + tonumber(number), join(e))
   elseif kind == 'release' then
     e.deliveries = e.deliveries - 1
-    redis.call('LPUSH', lists[e.priority], join(e))
+    released[#released + 1] = e
   else
     redis.call('HINCRBY', stats, status, 1)
   end
 end
 
-local reply = {}
+-- Removals come first, all of them: at maxmemory Redis then lets the writes pass. What isn't there any more is lost.
+local held, reply = {}, {}
 for i = 1, (#KEYS - 9) / 3 do
-  local at = 5 + 7 * (i - 1)
-  local handle, kind, id = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local raw = redis.call('HGET', claimed, handle)
-  if raw then
+  local handle = ARGV[5 + 7 * (i - 1)]
+  held[i] = redis.call('HGET', claimed, handle)
+  if held[i] then
     redis.call('HDEL', claimed, handle)
     redis.call('ZREM', lease, handle)
-    local e = split(raw, 'n')
+  end
+  reply[i] = held[i] and 'done' or 'lost'
+end
+
+for i = 1, #reply do
+  if held[i] then
+    local at = 5 + 7 * (i - 1)
+    local kind, id = ARGV[at + 1], ARGV[at + 2]
+    local e = split(held[i], 'n')
     if id ~= '' then e.id = id end
     if kind ~= 'dead' then e.worker = '' end
     settle(e, 10 + 3 * (i - 1), kind, id, ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
-    reply[i] = 'done'
   else
-    redis.call('HINCRBY', stats, 'fenced', 1)
-    reply[i] = 'lost'
+    redis.pcall('HINCRBY', stats, 'fenced', 1)
   end
 end
-redis.call('SET', KEYS[9], table.concat(reply, ' '), 'PX', 60000)
+for i = #released, 1, -1 do -- to the front, in their old order
+  redis.call('LPUSH', lists[released[i].priority], join(released[i]))
+end
+redis.pcall('SET', KEYS[9], table.concat(reply, ' '), 'PX', 60000)
 return reply
