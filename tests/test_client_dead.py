@@ -93,6 +93,24 @@ async def test_truncated_letter_is_not_replayed(client: Client, redis: Redis) ->
     assert (await redis.xlen(CHAT.dead), await redis.llen(CHAT.normal)) == (1, 0)
 
 
+@pytest.mark.parametrize("state", ["running", "answered"])
+async def test_replay_leaves_a_living_id_alone(client: Client, redis: Redis, state: str) -> None:
+    """A job that took the id since keeps its mark and its answer: the letter stays, and the error says why."""
+    entry = await bury(redis, CHAT, b"{}", id="mine")
+    await redis.rpush(CHAT.normal, b"{}")
+    await claim(redis, CHAT, "mine")
+    if state == "answered":
+        await settle(redis, CHAT, "mine")
+        await redis.delete(CHAT.id("mine"))
+    letter = await client.dead_letters("llm-chat").get(entry)
+    assert letter is not None
+    with pytest.raises(NotReplayable, match="has been answered since"):
+        await client.dead_letters("llm-chat").replay(letter)
+    assert await redis.xlen(CHAT.dead) == 1
+    assert await redis.llen(CHAT.normal) == 0
+    assert await redis.exists(CHAT.id("mine"), CHAT.result("mine")) == 1
+
+
 async def test_replay_into_a_foreign_key_changes_nothing(client: Client, redis: Redis) -> None:
     """Where the list's name holds another type the letter stays."""
     letters = client.dead_letters("llm-chat")

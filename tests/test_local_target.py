@@ -294,13 +294,8 @@ spec:
 async def test_llmpool_local_from_zero_and_back(redis_url: str, tmp_path: Path) -> None:
     """The command starts real workers for real jobs, goes to zero when idle, tells why, and Ctrl-C ends it cleanly."""
     (tmp_path / "pool.yaml").write_text(POOL.format(url=redis_url))
-    program = "import typer; from llmpool_cli.local import local; typer.run(local)"
-    environment = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "OLLAMA_BASE_URL")}
     with (tmp_path / "out").open("wb") as out:
-        running = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", program, "-f", str(tmp_path / "pool.yaml"), "--backend", "echo",
-            stdout=out, stderr=subprocess.STDOUT, env=environment,
-        )  # fmt: skip
+        running = await local(tmp_path, stdout=out.fileno(), stderr=subprocess.STDOUT)
     try:
         async with Redis.from_url(redis_url) as redis:
             ids = [f"job-{n}" for n in range(30)]
@@ -311,13 +306,52 @@ async def test_llmpool_local_from_zero_and_back(redis_url: str, tmp_path: Path) 
         running.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(running.wait(), 15) == 0
     finally:
-        if running.returncode is None:
-            running.kill()
-            await running.wait()
+        await ended(running)
     lines = (tmp_path / "out").read_text()
     assert "0 -> 3  FromZero: there is work: from 0 to 3 (QueueDepth 30 at 10 a worker asks for 3)" in lines
     assert "all workers have ended" in lines
     assert "ended by itself" not in lines
+
+
+async def test_a_stop_needs_no_audience(redis_url: str, tmp_path: Path) -> None:
+    """With its reader gone (`| head`, a closed terminal) Ctrl-C still drains the workers and ends with status 0."""
+    (tmp_path / "pool.yaml").write_text(POOL.format(url=redis_url).replace("maxReplicas", "minReplicas: 1\n    maxReplicas"))
+    running = await local(tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL)
+    try:
+        assert running.stdout is not None
+        assert b"Ctrl-C drains" in await asyncio.wait_for(running.stdout.readline(), 15)
+        assert b"0 -> 1" in await asyncio.wait_for(running.stdout.readline(), 15)
+        running.stdout._transport.close()  # type: ignore[attr-defined]
+        running.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(running.wait(), 15) == 0
+    finally:
+        await ended(running)
+
+
+async def test_an_address_that_cannot_work_is_refused(redis_url: str, tmp_path: Path) -> None:
+    """An address of another kind ends the command at once, with the option's name and no traceback."""
+    (tmp_path / "pool.yaml").write_text(POOL.format(url=redis_url))
+    running = await local(tmp_path, "--redis-url", "http://x", stderr=asyncio.subprocess.PIPE)
+    _, said = await asyncio.wait_for(running.communicate(), 15)
+    assert running.returncode == 2
+    assert b"--redis-url" in said
+    assert b"Traceback" not in said
+
+
+async def local(folder: Path, *arguments: str, **where: int) -> asyncio.subprocess.Process:
+    """`llmpool local` of the pool in a folder."""
+    program = "import typer; from llmpool_cli.local import local; typer.run(local)"
+    environment = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "OLLAMA_BASE_URL")}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, "-f", str(folder / "pool.yaml"), "--backend", "echo", *arguments,
+        env=environment, **where,
+    )  # fmt: skip
+
+
+async def ended(running: asyncio.subprocess.Process) -> None:
+    if running.returncode is None:
+        running.kill()
+        await running.wait()
 
 
 def chat(job_id: str) -> str:

@@ -1,7 +1,9 @@
 """The operator's process against a real API server and a real Redis: what a user of the cluster can rely on."""
 
 import asyncio
+import base64
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -44,7 +46,7 @@ def push(server: RedisServer, jobs: int, queue: str = "llm-chat") -> None:
 
 
 async def rescales(pools: Pools, at_least: int) -> list[str]:
-    """The sizes that Events tell of, once there are so many: they are written behind the status."""
+    """The sizes that Events tell of, once there are so many: they follow the sizes themselves."""
     events, _ = await pools.api.list(collection(pools.namespace, "events", "v1"))
     told = [event["message"] for event in events if event["reason"] == "SuccessfulRescale"]
     return [message.partition(";")[0] for message in told] if len(told) >= at_least else []
@@ -239,6 +241,62 @@ async def test_a_foreign_deployment_is_refused(
     assert found["metadata"].get("labels", {}) == {}
 
 
+async def test_a_deployment_that_lost_its_label_is_taken_back(
+    pools: Pools, operator: OperatorProcess, redis_server: RedisServer, redis_url: str
+) -> None:
+    """Out of the watch's sight it is still the pool's: it gets its label back, and sizes as before."""
+    push(redis_server, 15)
+    with operator:
+        await make(pools, "chat", redis_url)
+        await pools.sized("chat", 3)
+        label = LABEL_POOL.replace("/", "~1")
+        edit = [{"op": "remove", "path": f"/metadata/labels/{label}"}]
+        await pools.api.json_patch(deployment_path(pools.namespace, "chat"), edit)
+
+        async def back() -> bool:
+            return LABEL_POOL in (await pools.deployment("chat"))["metadata"]["labels"]
+
+        await eventually(back, 10, "the label")
+        push(redis_server, 15)
+        await pools.sized("chat", 6, 5)
+        await asyncio.sleep(2.5)
+        told = [line["event"] for line in operator.lines()]
+    assert told.count("resized") == 1, "the first size came with the Deployment"
+    assert "size changed by somebody else" not in told
+
+
+async def test_a_silent_redis_delays_no_other_pool(
+    pools: Pools, control_plane: ControlPlane, redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    """A Redis that takes connections and never answers costs its own pool the timeout, and no other anything."""
+    log = tmp_path / "operator.log"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        OperatorProcess(control_plane.kubeconfig, pools.namespace, log, REDIS_READ_TIMEOUT="10"),
+    ):
+        await make(pools, "silent", f"redis://127.0.0.1:{silent.getsockname()[1]}/0", queues=[{"name": "other"}])
+        await make(pools, "chat", redis_url)
+        await pools.sized("chat", 0, 5)
+        for jobs, replicas in ((10, 2), (10, 4), (10, 6)):
+            push(redis_server, jobs)
+            await pools.sized("chat", replicas, 3)
+        await pools.reaches("silent", "MetricsAvailable", ("False", "MetricsMissing"), 15)
+
+
+async def test_a_pool_without_an_image_is_refused(
+    pools: Pools, control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """Nobody's image is made up: the pool says NoImage until it names one."""
+    log = tmp_path / "operator.log"
+    with OperatorProcess(control_plane.kubeconfig, pools.namespace, log, WORKER_IMAGE=""):
+        await make(pools, "chat", redis_url)
+        await pools.reaches("chat", "Ready", ("False", "NoImage"))
+        assert await pools.deployment("chat") is None
+        image = {"spec": {"worker": {"image": "worker:own"}}}
+        await pools.api.merge(pool_path(pools.namespace, "chat"), image)
+        await pools.reaches("chat", "Ready", ("True", "ScaledToZero"))
+
+
 async def test_replicas_by_hand(
     pools: Pools, operator: OperatorProcess, redis_server: RedisServer, redis_url: str
 ) -> None:
@@ -279,6 +337,12 @@ async def test_the_younger_of_two_pools_with_one_queue_holds(
         await pools.sized("younger", 2, 20)
 
 
+BINARY_SECRET = {
+    "metadata": {"name": "binary", "labels": {"llmpool.dev/redis": "true"}},
+    "data": {"password": base64.b64encode(b"\xff\x00").decode()},
+}
+
+
 async def test_a_pool_that_cannot_work_harms_no_other(
     pools: Pools, operator: OperatorProcess, redis_server: RedisServer, redis_url: str
 ) -> None:
@@ -286,10 +350,14 @@ async def test_a_pool_that_cannot_work_harms_no_other(
     push(redis_server, 10)
     with operator:
         await make(pools, "port", "redis://somewhere:port/0")
-        await make(pools, "option", "redis://somewhere:6379/0?nonsense=1")
+        await make(pools, "option", "rediss://somewhere:6379/0?ssl_password=x")
+        await pools.api.create(collection(pools.namespace, "secrets", "v1"), BINARY_SECRET)
+        odd = {"url": redis_url, "credentialsSecret": {"name": "binary"}}
+        await make(pools, "password", redis_url, redis=odd, queues=[{"name": "third"}])
         await make(pools, "chat", redis_url)
         await pools.reaches("port", "Ready", ("False", "InvalidSpec"))
         await pools.reaches("option", "Ready", ("False", "InvalidSpec"))
+        await pools.reaches("password", "MetricsAvailable", ("False", "MetricsMissing"))
         await pools.sized("chat", 2)
         correct = {"spec": {"redis": {"url": redis_url}, "queues": [{"name": "other"}]}}
         await pools.api.merge(pool_path(pools.namespace, "port"), correct)
@@ -384,23 +452,11 @@ async def test_few_rights_are_enough_and_restricted_pods_are_admitted(
 ) -> None:
     """A Role of this namespace with these rules is all it needs; its pods pass the restricted Pod Security level."""
     namespace = pools.namespace
-    rbac = "rbac.authorization.k8s.io/v1"
     await pools.api.merge(
         f"/api/v1/namespaces/{namespace}",
         {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
     )
-    await pools.api.create(collection(namespace, "serviceaccounts", "v1"), {"metadata": {"name": "operator"}})
-    await pools.api.create(collection(namespace, "roles", rbac), {"metadata": {"name": "operator"}, "rules": RIGHTS})
-    binding = {
-        "metadata": {"name": "operator"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"},
-        "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": namespace}],
-    }
-    await pools.api.create(collection(namespace, "rolebindings", rbac), binding)
-    asked = f"{collection(namespace, 'serviceaccounts', 'v1')}/operator/token"
-    token = (await pools.api.create(asked, {"spec": {}}))["status"]["token"]
-    kubeconfig = tmp_path / "operator.kubeconfig"
-    kubeconfig.write_text(json.dumps(with_token(control_plane.kubeconfig, token)))
+    kubeconfig = await allowed(pools, control_plane, RIGHTS, tmp_path)
     push(redis_server, 10)
     with OperatorProcess(kubeconfig, namespace, tmp_path / "operator.log") as operator:
         await make(pools, "chat", redis_url)
@@ -413,6 +469,45 @@ async def test_few_rights_are_enough_and_restricted_pods_are_admitted(
 
         await eventually(admitted, 10, "two pods")
         assert [line for line in operator.lines() if line["level"] != "info"] == []
+
+
+async def test_a_manifest_that_is_refused_does_not_hold_up_the_size(
+    pools: Pools, control_plane: ControlPlane, redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    """Where the apply fails and the scale doesn't, each size is told as our own, and none waits for the apply."""
+    rights = [*RIGHTS, {**RIGHTS[2], "verbs": ["get", "list", "watch", "create"]}]
+    del rights[2]
+    kubeconfig = await allowed(pools, control_plane, rights, tmp_path)
+    with OperatorProcess(kubeconfig, pools.namespace, tmp_path / "operator.log") as operator:
+        await make(pools, "chat", redis_url)
+        await pools.sized("chat", 0)
+        await pools.reaches("chat", "Ready", ("False", "Forbidden"))
+        for replicas in (2, 4, 6):
+            push(redis_server, 10)
+            await pools.sized("chat", replicas, 2.5)
+        assert await pools.condition("chat", "AbleToScale") != ("False", "Forbidden")
+        await eventually(lambda: rescales(pools, 3), 5, "an Event for each size")
+        told = [line["event"] for line in operator.lines()]
+    assert told.count("resized") == 3
+    assert "size changed by somebody else" not in told
+
+
+async def allowed(pools: Pools, control_plane: ControlPlane, rules: list, folder: Path) -> Path:
+    """A kubeconfig of somebody who may do this in the pools' namespace, and no more."""
+    namespace, rbac = pools.namespace, "rbac.authorization.k8s.io/v1"
+    await pools.api.create(collection(namespace, "serviceaccounts", "v1"), {"metadata": {"name": "operator"}})
+    await pools.api.create(collection(namespace, "roles", rbac), {"metadata": {"name": "operator"}, "rules": rules})
+    binding = {
+        "metadata": {"name": "operator"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "operator"},
+        "subjects": [{"kind": "ServiceAccount", "name": "operator", "namespace": namespace}],
+    }
+    await pools.api.create(collection(namespace, "rolebindings", rbac), binding)
+    asked = f"{collection(namespace, 'serviceaccounts', 'v1')}/operator/token"
+    token = (await pools.api.create(asked, {"spec": {}}))["status"]["token"]
+    kubeconfig = folder / "operator.kubeconfig"
+    kubeconfig.write_text(json.dumps(with_token(control_plane.kubeconfig, token)))
+    return kubeconfig
 
 
 def with_token(kubeconfig: Path, token: str) -> dict:

@@ -11,12 +11,14 @@ from llmpool_worker.answer import Answer, whole_characters
 from llmpool_worker.backends.base import BackendError, Embeddings, ErrorKind
 from llmpool_worker.backends.http import status_error
 from llmpool_worker.backends.ollama import embed_error
+from llmpool_worker.clock import RedisClock
 from llmpool_worker.policy import POSTPONE_MS, Fate, RetryPolicy, fate_of
 from llmpool_worker.queue.store import Tended
 from llmpool_worker.queue.types import Claim, Settlement
 from llmpool_worker.rates import Rate
 from llmpool_worker.settings import check_redis_url, read_queues
 from llmpool_worker.settler import MAX_BATCH, MAX_BATCH_BYTES, batch_size
+from llmpool_worker.slots import AWAY_S, Slots
 from llmpool_worker.tending import REAP_JITTER_S, until_next
 
 POLICY = RetryPolicy(max_retries=3, base_ms=500, cap_ms=30_000)
@@ -217,3 +219,43 @@ def test_vectors_count_as_output() -> None:
     answer.take(Embeddings([[0.5] * 20]))
     with pytest.raises(BackendError, match="OUTPUT_MAX_BYTES"):
         answer.take(Embeddings([[0.5] * 40]))
+
+
+def slots(running: int = 0) -> Slots:
+    made = Slots(4, RedisClock())
+    for _ in range(running):
+        made.take()
+    return made
+
+
+def test_free_slots() -> None:
+    """What is empty is free, until the worker stops or Redis takes no answers any more."""
+    some = slots(running=1)
+    assert some.free(0.0, unsettled=0) == 3
+    assert some.free(0.0, unsettled=1_000) == 0
+    some.stopping = True
+    assert some.free(0.0, unsettled=0) == 0
+
+
+def test_an_absent_server_is_asked_by_one_job_at_a_time() -> None:
+    """None for a while, then one; the first that it takes opens all slots again."""
+    some = slots()
+    some.server_was_away(100.0)
+    assert some.free(100.0 + AWAY_S / 2, unsettled=0) == 0
+    assert some.free(100.0 + AWAY_S, unsettled=0) == 1
+    some.take()
+    assert some.free(100.0 + AWAY_S, unsettled=0) == 0
+    some.give_back()
+    some.server_was_there()
+    assert some.free(100.0, unsettled=0) == 4
+
+
+def test_a_drain_is_a_lease() -> None:
+    """While the pool wishes it nothing is taken; the wish ends by itself."""
+    clock = RedisClock()
+    clock.heard(1_000_000)
+    some = Slots(4, clock)
+    some.wish_drain(1_060_000)
+    assert some.free(0.0, unsettled=0) == 0
+    clock.heard(1_060_000)
+    assert some.free(0.0, unsettled=0) == 4

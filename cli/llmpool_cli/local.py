@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -118,4 +119,5 @@ def _line(text: str) -> None:
     try:
         typer.echo(f"{time.strftime('%H:%M:%S')}  {text}")
     except OSError:
-        return  # the terminal or the pipe may be gone: the pool and its drain go on without an audience
+        # The terminal or the pipe is gone: the drain goes on unheard, and Python's last flush must not fail either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

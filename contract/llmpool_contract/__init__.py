@@ -1,5 +1,6 @@
 """What all sides of LLM Worker Pool agree on: key names, jobs, results, reports, pools."""
 
+from .config import PoolConfig
 from .job import BadJob, Job, JobType, Message, Options, parse_job
 from .keys import PRIORITIES, BadName, PoolKeys, Priority, QueueKeys
 from .report import GPUReport, WorkerReport, WorkerState
@@ -15,6 +16,7 @@ __all__ = [
     "JobType",
     "Message",
     "Options",
+    "PoolConfig",
     "PoolKeys",
     "Priority",
     "QueueKeys",

@@ -105,5 +105,5 @@ class PoolKeys:
 
     @property
     def config(self) -> str:
-        """HASH: what the operator tells the workers: ``version``, ``owner``, ``preload``, ``drain:<worker>``."""
+        """HASH: what the operator tells the workers (``config.py``)."""
         return f"{{pool:{self.pool}}}:config"

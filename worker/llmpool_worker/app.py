@@ -5,33 +5,16 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import structlog
 
-from .admission import Admission
-from .backends import Backend
-from .cancels import CancelListener
-from .clock import RedisClock
+from .assembly import assemble, make_backend
 from .health import HealthServer
-from .held import Held
-from .intake import Intake, Peek
-from .leases import LeaseKeeper
-from .policy import RetryPolicy
 from .queue.connections import Connections
-from .queue.store import Limits, QueueStore, Tended
-from .reporter import Reporter
-from .runner import RunLimits, Runner
 from .settings import Settings
-from .settler import Settler
-from .streams import Streams
-from .telling import Teller
-from .telling.logs import log_event
 from .telling.metrics import Metrics
-from .tending import Tender
-from .worker import Worker
 
 log = structlog.get_logger()
 
@@ -55,70 +38,9 @@ class App:
         )
         self._backend = make_backend(settings)
         self._turned_at = time.monotonic()
-        self._worker, self._reporter, self._peeks = self._assemble()
+        made = assemble(settings, self._connections, self._backend, self._metrics, self._version)
+        self._worker, self._reporter, self._peeks = made.worker, made.reporter, made.peeks
         self._health = HealthServer(settings.health_host, settings.health_port, self.health, self._metrics.text)
-
-    def _assemble(self) -> tuple[Worker, Reporter, list[Peek]]:
-        s, opened, failed = self._settings, self._connections, self._failed
-        queues, clock, held = s.queues, RedisClock(), Held()
-        store = QueueStore(s.worker_id, make_limits(s))
-        worker = Worker(
-            queues,
-            s.worker_concurrency,
-            clock,
-            held,
-            Teller([self._metrics, log_event]),
-            worker_id=s.worker_id,
-            job_max_bytes=s.job_max_bytes,
-            max_deliveries=s.max_deliveries,
-        )
-        streams = Streams(opened.repeating(), store, failed("stream"))
-        retry = RetryPolicy(s.ollama_max_retries, s.retry_backoff, s.retry_backoff_max)
-        runner = Runner(self._backend, streams, clock, make_run_limits(s), retry, s.worker_id)
-        names = [keys.queue for keys in queues]
-        reporter = Reporter(
-            opened.repeating(),
-            store,
-            clock,
-            s.worker_pool,
-            s.worker_id,
-            names,
-            self._version,
-            worker.snapshot,
-            worker.drain_wish,
-            failed("report"),
-        )
-        claims = opened.once()
-        intake = Intake(
-            claims, store, clock, list(queues), worker.free, worker.admit, failed("claim"), self._count_oversized
-        )
-        worker.assemble(
-            intake,
-            Admission(claims, store, clock),
-            runner,
-            Settler(opened.once(), store, list(queues), worker.settled, failed("settle")),
-            LeaseKeeper(opened.repeating(), store, held, failed("renew")),
-            Tender(opened.repeating(), store, list(queues), self._count_tended, failed("tend")),
-            streams,
-            CancelListener(opened.subscriber(), list(queues), held, failed("cancel")),
-            reporter,
-        )
-        peeks = intake.peeks(lambda _name: opened.peeker(s.job_max_bytes))
-        return worker, reporter, peeks
-
-    def _failed(self, purpose: str) -> Callable[[], None]:
-        return self._metrics.redis_errors.labels(purpose).inc
-
-    def _count_oversized(self, keys: Any, count: int) -> None:
-        self._metrics.oversized.labels(keys.queue).inc(count)
-        log.warning("jobs_too_large", queue=keys.queue, jobs=count, allowed_bytes=self._settings.job_max_bytes)
-
-    def _count_tended(self, keys: Any, tended: Tended) -> None:
-        if tended.reaped:
-            self._metrics.reaped.labels(keys.queue).inc(tended.reaped)
-            log.warning("reaped", queue=keys.queue, jobs=tended.reaped)
-        if tended.promoted:
-            self._metrics.promoted.labels(keys.queue).inc(tended.promoted)
 
     async def run(self, stop: asyncio.Event, hurry: asyncio.Event) -> None:
         """Until ``stop`` and the drain that follows it; ``hurry`` cuts the drain short."""
@@ -144,7 +66,7 @@ class App:
     async def _turn(self) -> None:
         """Proof that the loop turns, and the gauges that nothing else would move."""
         metrics, worker = self._metrics, self._worker
-        metrics.capacity.set(worker.concurrency)
+        metrics.capacity.set(self._settings.worker_concurrency)
         while True:
             self._turned_at = time.monotonic()
             snapshot = worker.snapshot()
@@ -175,51 +97,9 @@ class App:
             "capacity": snapshot.capacity,
             "done": snapshot.done,
             "redis": {"answered_seconds_ago": redis_age_s},
-            "errors": dict(worker.last_errors),
+            "errors": dict(worker.journeys.errors),
             "memory_bytes": self._reporter.memory_bytes,
             "cpu": self._reporter.cpu,
             "version": self._version,
             "python": sys.version.split()[0],
         }
-
-
-def make_limits(s: Settings) -> Limits:
-    """What the scripts keep to."""
-    return Limits(
-        lease_ms=s.worker_lease,
-        job_max_bytes=s.job_max_bytes,
-        result_ttl_ms=s.result_ttl,
-        stream_ttl_ms=s.stream_ttl,
-        dead_max_entries=s.dead_max_entries,
-        dead_max_bytes=s.dead_max_bytes,
-    )
-
-
-def make_run_limits(s: Settings) -> RunLimits:
-    """What one attempt keeps to."""
-    return RunLimits(
-        timeout_s=s.worker_timeout / 1_000,
-        request_s=s.ollama_timeout / 1_000,
-        stall_s=s.ollama_stall_timeout / 1_000,
-        output_max_bytes=s.output_max_bytes,
-    )
-
-
-def make_backend(s: Settings) -> Backend:
-    """The one that BACKEND names. Imports what it needs and no more."""
-    if s.backend == "echo":
-        from .backends.echo import EchoBackend
-
-        return EchoBackend(s.echo_token_delay / 1_000)
-    from .backends.http import HttpServer
-
-    server = HttpServer(
-        s.ollama_base_url, connect_timeout_s=s.ollama_connect_timeout / 1_000, connections=s.worker_concurrency
-    )
-    if s.backend == "openai":
-        from .backends.openai import OpenAIBackend
-
-        return OpenAIBackend(server, batch_size=s.worker_batch_size)
-    from .backends.ollama import OllamaBackend
-
-    return OllamaBackend(server, batch_size=s.worker_batch_size)

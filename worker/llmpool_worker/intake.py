@@ -92,11 +92,11 @@ class Intake:
         self._stopped = False
         self._calling = False
 
-    def peeks(self, redis_for: Callable[[str], Redis]) -> list[Peek]:
+    def peeks(self, open_redis: Callable[[], Redis]) -> list[Peek]:
         """One per list; the caller runs them."""
         for keys in self._queues:
             for name in keys.ready:
-                self._peeks[keys].append(Peek(redis_for(name), name, partial(self.found, keys), self._failed))
+                self._peeks[keys].append(Peek(open_redis(), name, partial(self.found, keys), self._failed))
         return [peek for peeks in self._peeks.values() for peek in peeks]
 
     def found(self, keys: QueueKeys) -> None:

@@ -35,6 +35,16 @@ class Snapshot:
     done: int
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a worker tells of itself and never changes."""
+
+    pool: str
+    worker: str
+    queues: list[str]
+    version: str
+
+
 class Reporter:
     """Writes one field of the pool's hash. Redis answering it is also what readiness rests on."""
 
@@ -43,16 +53,13 @@ class Reporter:
         redis: Redis,
         store: QueueStore,
         clock: RedisClock,
-        pool: str,
-        worker: str,
-        queues: list[str],
-        version: str,
+        identity: Identity,
         snapshot: Callable[[], Snapshot],
         drain: Callable[[int | None], None],
         failed: Callable[[], None],
     ) -> None:
         self._redis, self._store, self._clock = redis, store, clock
-        self._keys, self._worker, self._queues, self._version = PoolKeys(pool), worker, queues, version
+        self._identity, self._keys = identity, PoolKeys(identity.pool)
         self._snapshot, self._drain, self._failed = snapshot, drain, failed
         self._process = psutil.Process()
         self.jobs, self.tokens = Rate(), Rate()
@@ -94,19 +101,19 @@ class Reporter:
         """What is true now."""
         snapshot, now = self._snapshot(), time.monotonic()
         return WorkerReport(
-            worker=self._worker,
+            worker=self._identity.worker,
             pool=self._keys.pool,
             state=snapshot.state,
             at_ms=self._clock.now_ms(),
             in_flight=snapshot.in_flight,
             capacity=snapshot.capacity,
-            queues=self._queues,
+            queues=self._identity.queues,
             done=snapshot.done,
             jobs_per_second=self.jobs.per_second(now),
             tokens_per_second=self.tokens.per_second(now),
             cpu=self.cpu,
             memory_bytes=self.memory_bytes,
-            version=self._version,
+            version=self._identity.version,
         )
 
     async def leave(self) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from llmpool_contract import Job, JobError, Status, Timings
+from llmpool_contract import Job, JobError, Status
 
 from .answer import Answer, unanswered
+from .attempt import Attempt, timings
 from .backends import Backend, BackendError, ErrorKind, ask
 from .clock import RedisClock
 from .held import HeldJob, Stop
@@ -68,7 +69,7 @@ class Runner:
 
     async def run(self, held: HeldJob) -> Ended:
         """Ask the model and decide what becomes of the job. Being stopped from outside is an ending like any other."""
-        attempt = _Attempt(self._limits.output_max_bytes)
+        attempt = Attempt(self._limits.output_max_bytes)
         writer = self._streams.open(held) if held.job and held.job.stream else None
         try:
             await self._ask(held, attempt, writer)
@@ -86,7 +87,7 @@ class Runner:
             log.exception("run_failed", queue=held.claim.keys.queue, job=held.job_id)
             return self._ended(held, attempt, BackendError(ErrorKind.RETRYABLE, "internal", "unexpected answer or bug"))
 
-    async def _ask(self, held: HeldJob, attempt: _Attempt, writer: StreamWriter | None) -> None:
+    async def _ask(self, held: HeldJob, attempt: Attempt, writer: StreamWriter | None) -> None:
         """Stream the answer under one watchdog, moved by each event: the job's own end, or the server's next stall."""
         job = _job(held)
         loop = asyncio.get_running_loop()
@@ -120,7 +121,7 @@ class Runner:
                 return deadline, Status.EXPIRED
         return end, Status.FAILED
 
-    def _ended(self, held: HeldJob, attempt: _Attempt, error: BackendError | _TimeUp | None) -> Ended:
+    def _ended(self, held: HeldJob, attempt: Attempt, error: BackendError | _TimeUp | None) -> Ended:
         match error:
             case None:
                 settlement, code = self._answered(held, attempt), None
@@ -133,7 +134,7 @@ class Runner:
         answer = attempt.answer if error is None else None
         return Ended(settlement, code, answer, attempt.first_token_s, attempt.running_s)
 
-    def stopped(self, held: HeldJob, attempt: _Attempt | None = None) -> Ended:
+    def stopped(self, held: HeldJob, attempt: Attempt | None = None) -> Ended:
         """The end of a run that was stopped from outside. ``attempt`` None: before the model was asked."""
         settlement: Settlement | None = None
         match held.stop:
@@ -146,13 +147,13 @@ class Runner:
         first, running = (attempt.first_token_s, attempt.running_s) if attempt else (None, 0.0)
         return Ended(settlement, code, None, first, running)
 
-    def _answered(self, held: HeldJob, attempt: _Attempt) -> Settlement:
+    def _answered(self, held: HeldJob, attempt: Attempt) -> Settlement:
         job = _job(held)
-        timings = _timings(held, attempt)
-        result = attempt.answer.succeeded(held.job_id, job, held.claim, job.model, timings, self._worker)
+        times = timings(held, attempt)
+        result = attempt.answer.succeeded(held.job_id, job, held.claim, job.model, times, self._worker)
         return Settlement.answered(held.claim, result, streamed=job.stream)
 
-    def _failed(self, held: HeldJob, attempt: _Attempt, error: BackendError) -> Settlement:
+    def _failed(self, held: HeldJob, attempt: Attempt, error: BackendError) -> Settlement:
         fate, delay_ms = fate_of(error, held.claim.element.attempts, self._retry, random.random())
         match fate:
             case Fate.BURY:
@@ -161,7 +162,7 @@ class Runner:
                 return Settlement.retried(held.claim, held.job_id, delay_ms, counts=True)
         return Settlement.retried(held.claim, held.job_id, delay_ms, counts=False)
 
-    def _bury(self, held: HeldJob, attempt: _Attempt, error: BackendError) -> Settlement:
+    def _bury(self, held: HeldJob, attempt: Attempt, error: BackendError) -> Settlement:
         result = unanswered(
             held.job_id,
             held.claim,
@@ -169,61 +170,26 @@ class Runner:
             self._worker,
             error=JobError(code=error.code, message=error.message),
             job=held.job,
-            timings=_timings(held, attempt),
+            timings=timings(held, attempt),
             attempts=held.claim.element.attempts + 1,
         )
         return Settlement.buried(held.claim, error.code, error.reason, result, streamed=_job(held).stream)
 
-    def without_answer(self, held: HeldJob, status: Status, attempt: _Attempt | None = None) -> Settlement:
+    def without_answer(self, held: HeldJob, status: Status, attempt: Attempt | None = None) -> Settlement:
         """A result for a job that nobody wants answered any more: cancelled or expired."""
         job = _job(held)
         asked = 0 if attempt is None else 1
-        timings = _timings(held, attempt) if attempt else None
+        times = timings(held, attempt) if attempt else None
         result = unanswered(
             held.job_id,
             held.claim,
             status,
             self._worker,
             job=job,
-            timings=timings,
+            timings=times,
             attempts=held.claim.element.attempts + asked,
         )
         return Settlement.answered(held.claim, result, streamed=job.stream)
-
-
-class _Attempt:
-    """One try at a job as it goes: what was said, and when."""
-
-    def __init__(self, output_max_bytes: int) -> None:
-        self.answer = Answer(output_max_bytes)
-        self._began = time.monotonic()
-        self.first_token_s: float | None = None
-
-    def heard(self) -> None:
-        if self.first_token_s is None:
-            self.first_token_s = time.monotonic() - self._began
-
-    @property
-    def running_s(self) -> float:
-        return time.monotonic() - self._began
-
-
-def queued_s(held: HeldJob) -> float | None:
-    """Seconds from ``enqueued_at`` to the first claim. Clocks differ, so a negative wait is none; None: not told."""
-    job = held.job
-    if job is None or job.enqueued_at is None:
-        return None
-    return max(0.0, held.claim.element.first_claimed_ms / 1_000 - job.enqueued_at)
-
-
-def _timings(held: HeldJob, attempt: _Attempt) -> Timings:
-    first = attempt.first_token_s
-    waited = queued_s(held)
-    return Timings(
-        queued=None if waited is None else round(waited, 6),
-        running=round(attempt.running_s, 6),
-        first_token=None if first is None else round(first, 6),
-    )
 
 
 def _job(held: HeldJob) -> Job:
