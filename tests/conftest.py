@@ -114,7 +114,15 @@ def _end_in_order(number: int, _frame: object) -> None:
     raise KeyboardInterrupt(f"signal {number}")
 
 
+def default_signals() -> None:
+    """Undo what `nohup` and a shell's `&` leave ignored: children inherit it, and tests send these to them."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    default_signals()
     signal.signal(signal.SIGTERM, _end_in_order)
     if os.environ.get(NO_SKIPS_VARIABLE) == "1":
         config.pluginmanager.register(SkipWatch(), "skip-watch")

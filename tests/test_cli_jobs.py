@@ -156,7 +156,7 @@ def test_timeout_says_how_to_go_on(redis_url: str) -> None:
     """--timeout ends the wait with status 1 and the commands that go on with the job."""
     done = llmpool(redis_url, "submit", "chat", "-m", "m", "hello", "--id", "mine", "--timeout", "0.1")
     assert done.exit_code == 1
-    assert "no result after 0.1 s; it goes on: llmpool result|cancel mine" in done.stderr
+    assert "no result after 0.1 s, it is queued: llmpool result|cancel mine" in done.stderr
     waited = llmpool(redis_url, "result", "mine", "--timeout", "0")
     assert (waited.exit_code, waited.stdout) == (1, "")
     assert "it is queued" in waited.stderr
@@ -293,6 +293,17 @@ def test_ctrl_c_cancels_the_job(redis_url: str) -> None:
         assert terminal.finish() == 1
     assert "job mine cancelled" in terminal.text
     assert "Traceback" not in terminal.text
+
+
+def test_ctrl_c_leaves_where_no_worker_is(redis_url: str) -> None:
+    """A job that nobody takes is waited for a moment only: the wish stays, and the line says so."""
+    with terminal_of(redis_url) as terminal, Redis.from_url(redis_url) as redis:
+        redis.xadd(CHAT.stream("mine"), {"kind": "text", "text": "Once", "attempt": "1"})
+        terminal.read_until("Once")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.read_until("the wish stays: the job is queued")
+        assert terminal.finish() == 130
+        assert redis.exists(CHAT.cancel("mine"))
 
 
 def test_second_ctrl_c_leaves(redis_url: str) -> None:

@@ -315,7 +315,9 @@ async def test_llmpool_local_from_zero_and_back(redis_url: str, tmp_path: Path) 
 
 async def test_a_stop_needs_no_audience(redis_url: str, tmp_path: Path) -> None:
     """With its reader gone (`| head`, a closed terminal) Ctrl-C still drains the workers and ends with status 0."""
-    (tmp_path / "pool.yaml").write_text(POOL.format(url=redis_url).replace("maxReplicas", "minReplicas: 1\n    maxReplicas"))
+    (tmp_path / "pool.yaml").write_text(
+        POOL.format(url=redis_url).replace("maxReplicas", "minReplicas: 1\n    maxReplicas")
+    )
     running = await local(tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL)
     try:
         assert running.stdout is not None

@@ -396,6 +396,8 @@ def test_another_worker_shares_the_queue(
         ({"BACKEND": "gpt"}, "'ollama', 'openai' or 'echo'"),
         ({"WORKER_QUEUES": "llm-chat,llm-chat"}, "is there twice"),
         ({"OLLAMA_BASE_URL": "http://user:hunter2@host"}, "a value that isn't shown"),
+        ({"OLLAMA_BASE_URL": "http://localhost:11434/v1"}, "leave /v1 or /api out"),
+        ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: got a value that isn't shown: wanted redis://"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -404,6 +406,7 @@ def test_wrong_settings_stop_the_start(redis_url: str, env: dict[str, str], says
     worker = WorkerProcess(redis_url, **env)
     worker.child.start()
     assert worker.ended(10) == 2
+    worker.remove()
     assert says in worker.log
     assert "hunter2" not in worker.log
 

@@ -14,6 +14,8 @@ from .session import FAILED, fail, note
 from .terminal import for_stdout, out, printable
 
 INTERRUPTED = 130
+CANCEL_S = 5.0
+"""How long a cancelled job is waited for, seconds: where no worker is, nobody answers it."""
 
 
 class Screen:
@@ -42,8 +44,9 @@ def follow(client: SyncClient, ref: JobRef, screen: Screen | None, timeout: floa
     try:
         return _wait(client, ref, screen, timeout)
     except ResultTimeout:
+        where = client.status(ref)
         queue = f" --queue {ref.queue}"
-        fail(f"job {ref.id}: no result after {timeout:g} s; it goes on: llmpool result|cancel {ref.id}{queue}")
+        fail(f"job {ref.id}: no result after {timeout:g} s, it is {where}: llmpool result|cancel {ref.id}{queue}")
     except KeyboardInterrupt:
         return _cancel(client, ref)
 
@@ -82,7 +85,10 @@ def _cancel(client: SyncClient, ref: JobRef) -> Result:
         client.cancel(ref)
         typer.echo(err=True)
         note(f"cancelling job {ref.id}; Ctrl-C again to leave without waiting for it")
-        return client.result(ref)
+        return client.result(ref, timeout=CANCEL_S)
+    except ResultTimeout:
+        note(f"the wish stays: the job is {client.status(ref)}, and a worker that takes it will not run it")
+        raise typer.Exit(INTERRUPTED) from None
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
 

@@ -27,6 +27,7 @@ class WorkerProcess:
         self.worker_id = worker_id
         self.port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="llmpool-worker-"))
+        self._log = ""
         settings = {
             "PATH": os.environ["PATH"],
             "REDIS_URL": redis_url,
@@ -46,6 +47,11 @@ class WorkerProcess:
 
     def __exit__(self, *_error: object) -> None:
         self.child.kill()
+        self.remove()
+
+    def remove(self) -> None:
+        """Its folder; what it logged can be read on."""
+        self._log = self.log
         shutil.rmtree(self._folder)
 
     def start(self) -> None:
@@ -76,7 +82,7 @@ class WorkerProcess:
 
     @property
     def log(self) -> str:
-        return self.child.log.read_text()
+        return self.child.log.read_text() if self._folder.exists() else self._log
 
 
 def chat_job(job_id: str, text: str = "hello there", **fields: Any) -> str:

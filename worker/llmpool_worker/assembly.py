@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -29,6 +28,7 @@ from .streams import Streams
 from .telling import Teller
 from .telling.logs import log_event
 from .telling.metrics import Metrics
+from .telling.troubles import Troubles
 from .tending import Tender
 from .worker import Parts, Worker
 
@@ -50,10 +50,6 @@ class Counted:
 
     metrics: Metrics
 
-    def failed(self, purpose: str) -> Callable[[], None]:
-        """A call to Redis failed."""
-        return self.metrics.redis_errors.labels(purpose).inc
-
     def oversized(self, keys: QueueKeys, count: int) -> None:
         """Bodies went to the dead letters unread."""
         self.metrics.oversized.labels(keys.queue).inc(count)
@@ -70,7 +66,7 @@ class Counted:
 
 def assemble(s: Settings, connections: Connections, backend: Backend, metrics: Metrics, version: str) -> Assembled:
     """Make all parts and introduce them to each other. Opens nothing yet."""
-    counted = Counted(metrics)
+    counted, failed = Counted(metrics), Troubles(metrics).of
     clock, held, queues = RedisClock(), Held(), list(s.queues)
     store = QueueStore(s.worker_id, make_limits(s))
     slots = Slots(s.worker_concurrency, clock)
@@ -80,17 +76,15 @@ def assemble(s: Settings, connections: Connections, backend: Backend, metrics: M
     identity = Identity(s.worker_pool, s.worker_id, [keys.queue for keys in queues], version)
 
     claims = connections.once()
-    intake = Intake(
-        claims, store, clock, queues, worker.free, journeys.admit, counted.failed("claim"), counted.oversized
-    )
-    streams = Streams(connections.repeating(), store, counted.failed("stream"))
+    intake = Intake(claims, store, clock, queues, worker.free, journeys.admit, failed("claim"), counted.oversized)
+    streams = Streams(connections.repeating(), store, failed("stream"))
     parts = Parts(
         intake=intake,
-        settler=Settler(connections.once(), store, queues, journeys.settled, counted.failed("settle")),
-        leases=LeaseKeeper(connections.repeating(), store, held, counted.failed("renew")),
-        tender=Tender(connections.repeating(), store, queues, counted.tended, counted.failed("tend")),
+        settler=Settler(connections.once(), store, queues, journeys.settled, failed("settle")),
+        leases=LeaseKeeper(connections.repeating(), store, held, failed("renew")),
+        tender=Tender(connections.repeating(), store, queues, counted.tended, failed("tend")),
         streams=streams,
-        cancels=CancelListener(connections.subscriber(), queues, held, counted.failed("cancel")),
+        cancels=CancelListener(connections.subscriber(), queues, held, failed("cancel")),
         reporter=Reporter(
             connections.repeating(),
             store,
@@ -98,7 +92,7 @@ def assemble(s: Settings, connections: Connections, backend: Backend, metrics: M
             identity,
             worker.snapshot,
             worker.drain_wish,
-            counted.failed("report"),
+            failed("report"),
         ),
     )
     runner = Runner(backend, streams, clock, make_run_limits(s), make_retries(s), s.worker_id)
@@ -110,6 +104,7 @@ def assemble(s: Settings, connections: Connections, backend: Backend, metrics: M
             settle=parts.settler.put,
             slot_free=intake.slot_free,
             job_delayed=parts.tender.soon,
+            check_failed=failed("check"),
         )
     )
     worker.assemble(parts)

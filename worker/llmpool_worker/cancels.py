@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 from redis.asyncio import Redis
@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from llmpool_contract import QueueKeys
 
 from .held import Held, Stop
-from .queue.connections import told
+from .telling.troubles import Failed
 
 log = structlog.get_logger()
 
@@ -25,7 +25,7 @@ QUIET_S = 20.0
 class CancelListener:
     """Stops running jobs as their ids are called. What it misses while disconnected, the next renewal finds."""
 
-    def __init__(self, redis: Redis, queues: Sequence[QueueKeys], held: Held, failed: Callable[[], None]) -> None:
+    def __init__(self, redis: Redis, queues: Sequence[QueueKeys], held: Held, failed: Failed) -> None:
         self._redis, self._held, self._failed = redis, held, failed
         self._queues = {keys.cancels.encode(): keys for keys in queues}
 
@@ -35,8 +35,7 @@ class CancelListener:
             try:
                 await self._listen()
             except (RedisError, OSError) as error:
-                self._failed()
-                log.warning("cancel_listener_failed", error=told(error))
+                self._failed(error)
             await asyncio.sleep(RECONNECT_S)
 
     async def _listen(self) -> None:

@@ -18,8 +18,9 @@ from llmpool_contract import QueueKeys
 
 from .clock import RedisClock
 from .held import HeldJob
-from .queue.connections import PEEK_BLOCK_S, BodyTooLarge, told
+from .queue.connections import PEEK_BLOCK_S, BodyTooLarge
 from .queue.store import HIGH_FIRST, LOW_FIRST, QueueStore
+from .telling.troubles import Failed
 
 log = structlog.get_logger()
 
@@ -36,7 +37,7 @@ class Peek:
     """One blocking look at one list. ``BLMOVE q q LEFT LEFT`` waits until there is something and changes nothing, so it
     may be cut or repeated at any time. Armed only while its queue is known to be empty."""
 
-    def __init__(self, redis: Redis, name: str, found: Callable[[], None], failed: Callable[[], None]) -> None:
+    def __init__(self, redis: Redis, name: str, found: Callable[[], None], failed: Failed) -> None:
         self._redis, self._name, self._found, self._failed = redis, name, found, failed
         self._armed = asyncio.Event()
 
@@ -54,8 +55,7 @@ class Peek:
             except BodyTooLarge:
                 pass  # there is something, and the claim will weigh it
             except (RedisError, OSError) as error:
-                self._failed()
-                log.warning("peek_failed", key=self._name, error=told(error))
+                self._failed(error)
                 await asyncio.sleep(wait * random.uniform(0.5, 1.0))
                 wait = min(wait * 2, _RETRY_S[1])
                 continue
@@ -77,7 +77,7 @@ class Intake:
         queues: Sequence[QueueKeys],
         free: Callable[[], int],
         admit: Admit,
-        failed: Callable[[], None],
+        failed: Failed,
         oversized: Callable[[QueueKeys, int], None],
     ) -> None:
         self._redis, self._store, self._clock, self._queues = redis, store, clock, list(queues)
@@ -177,6 +177,5 @@ class Intake:
     def _later(self, keys: QueueKeys, error: Exception) -> None:
         wait = min(self._wait.get(keys, _RETRY_S[0] / 2) * 2, _RETRY_S[1])
         self._wait[keys] = wait
-        self._failed()
-        log.warning("claim_failed", queue=keys.queue, error=told(error), retry_in_s=round(wait, 2))
+        self._failed(error)
         asyncio.get_running_loop().call_later(wait * random.uniform(0.5, 1.0), self.found, keys)

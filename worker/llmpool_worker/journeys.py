@@ -16,12 +16,12 @@ from llmpool_contract import JobType, QueueKeys, Status
 from .admission import Admission, Refused, read, refusal
 from .attempt import queued_s
 from .held import Held, HeldJob
-from .queue.connections import told
 from .queue.types import Kind, Settlement, Verdict
 from .reporter import Reporter
 from .runner import Ended, Runner
 from .slots import AWAY_S, Slots
 from .telling import JobEvent, Teller
+from .telling.troubles import Failed
 
 log = structlog.get_logger()
 
@@ -48,6 +48,7 @@ class Neighbours:
     settle: Callable[[Settlement], None]
     slot_free: Callable[[], None]
     job_delayed: Callable[[], None]
+    check_failed: Failed
 
 
 class Journeys:
@@ -90,7 +91,7 @@ class Journeys:
             try:
                 return await self._next.admission.verdicts(keys, batch)
             except (RedisError, OSError) as error:
-                log.warning("check_failed", queue=keys.queue, error=told(error))
+                self._next.check_failed(error)
             await asyncio.sleep(RECHECK_S)
         return [Verdict.LOST] * len(batch)
 
@@ -152,13 +153,15 @@ class Journeys:
         if done and end.kind in (Kind.RESULT, Kind.DEAD):
             self.done += 1
             self._next.reporter.jobs.add(time.monotonic(), 1)
-        self._tell(held, ended, end.outcome if done else "lost", code)
+        self._tell(held, ended, end.outcome if done else "lost", code, end.reason or None)
 
     def _forget(self, held: HeldJob, ended: Ended | None, code: str | None) -> None:
         self._held.discard(held.claim)
         self._tell(held, ended, "lost", code)
 
-    def _tell(self, held: HeldJob, ended: Ended | None, outcome: str, code: str | None) -> None:
+    def _tell(
+        self, held: HeldJob, ended: Ended | None, outcome: str, code: str | None, reason: str | None = None
+    ) -> None:
         final = ended.answer.final if ended and ended.answer else None
         if code and outcome not in ("succeeded", "cancelled", "expired"):
             self.errors[code] = self.errors.get(code, 0) + 1
@@ -174,6 +177,7 @@ class Journeys:
                 job_type=job.type if job else None,
                 model=job.model if job else None,
                 code=code,
+                reason=reason,
                 attempts=element.attempts,
                 deliveries=element.deliveries,
                 queued_s=queued_s(held),

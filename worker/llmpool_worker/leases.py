@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from .held import Held, HeldJob, Stop
-from .queue.connections import told
 from .queue.store import QueueStore
 from .queue.types import Hold
+from .telling.troubles import Failed
 
 log = structlog.get_logger()
 
@@ -21,7 +20,7 @@ log = structlog.get_logger()
 class LeaseKeeper:
     """Renews on a connection of its own. A failed renewal is repeated, never fatal; a lost lease stops its job."""
 
-    def __init__(self, redis: Redis, store: QueueStore, held: Held, failed: Callable[[], None]) -> None:
+    def __init__(self, redis: Redis, store: QueueStore, held: Held, failed: Failed) -> None:
         self._redis, self._store, self._held, self._failed = redis, store, held, failed
         self._lease_s = store.limits.lease_ms / 1_000
         self._soon_s = min(1.0, self._lease_s / 12)
@@ -54,8 +53,7 @@ class LeaseKeeper:
                     holds = await self._store.renew(self._redis, keys, [(h.claim, _id(h)) for h in jobs])
             except (RedisError, OSError) as error:
                 ok = False
-                self._failed()
-                log.warning("renewal_failed", queue=keys.queue, jobs=len(jobs), error=told(error))
+                self._failed(error)
                 continue
             for job, hold in zip(jobs, holds, strict=True):
                 self._apply(job, hold, sent_at + self._lease_s)

@@ -8,6 +8,9 @@ import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
 if TYPE_CHECKING:
     from .app import App
 
@@ -15,7 +18,7 @@ USAGE = """usage: llmpool-worker [--help | --version]
 
 Takes jobs from Redis to a model server until SIGTERM or SIGINT, then drains: it claims nothing new, finishes what runs
 within WORKER_DRAIN ms, gives the rest back and exits 0. A second signal gives back at once.
-Settings are environment variables; README names them all.
+Settings are environment variables, durations in milliseconds:
 """
 
 
@@ -27,10 +30,27 @@ def main() -> None:
         case ["--version"]:
             sys.stdout.write(f"llmpool-worker {version('llm-worker-pool')}\n")
         case ["--help"] | ["-h"]:
-            sys.stdout.write(USAGE)
+            sys.stdout.write(USAGE + _settings())
         case _:
             sys.stderr.write(USAGE)
             sys.exit(2)
+
+
+def _settings() -> str:
+    from .settings import Settings
+
+    return "".join(f"  {name.upper()} ({_default(field)})\n" for name, field in Settings.model_fields.items())
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "the host's name"
+    match field.default:
+        case None:
+            return "not set"
+        case SecretStr() as secret:
+            return secret.get_secret_value()
+    return str(field.default)
 
 
 def _run() -> int:
@@ -47,7 +67,9 @@ def _run() -> int:
     try:
         asyncio.run(_serve(App(settings)))
     except OSError as error:
-        sys.stderr.write(f"llmpool-worker can't start: {error}\n")
+        where = f"HEALTH_HOST {settings.health_host}, HEALTH_PORT {settings.health_port}"
+        hint = "another worker may have it; HEALTH_PORT=0 takes any free one"
+        sys.stderr.write(f"llmpool-worker can't start: {where}: {error.strerror or error} ({hint})\n")
         return 1
     return 0
 

@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 from llmpool_contract import PoolKeys, WorkerReport, WorkerState
 
 from .clock import RedisClock
-from .queue.connections import told
 from .queue.store import QueueStore
 from .rates import Rate
+from .telling.troubles import Failed
 
 log = structlog.get_logger()
 
@@ -56,7 +56,7 @@ class Reporter:
         identity: Identity,
         snapshot: Callable[[], Snapshot],
         drain: Callable[[int | None], None],
-        failed: Callable[[], None],
+        failed: Failed,
     ) -> None:
         self._redis, self._store, self._clock = redis, store, clock
         self._identity, self._keys = identity, PoolKeys(identity.pool)
@@ -65,6 +65,7 @@ class Reporter:
         self.jobs, self.tokens = Rate(), Rate()
         self.cpu: float | None = None
         self.memory_bytes: int | None = None
+        self._silent = False
         self.heard_at: float | None = None
         """Monotonic seconds at Redis' last answer; None: never yet."""
 
@@ -85,9 +86,12 @@ class Reporter:
                 self._clock.heard(seconds * 1_000 + micros // 1_000)
             now_ms, drain_end = await self._write(self.report().model_dump_json(exclude_none=True))
         except (RedisError, OSError) as error:
-            self._failed()
-            log.warning("report_failed", error=told(error))
+            self._failed(error)
+            self._silent = True
             return
+        if self._silent:
+            log.info("redis_answers")
+        self._silent = False
         self.heard_at = time.monotonic()
         self._clock.heard(now_ms)
         self._drain(drain_end)
@@ -122,7 +126,7 @@ class Reporter:
             async with asyncio.timeout(LEAVE_S):
                 await self._write("")
         except (RedisError, OSError) as error:
-            log.warning("report_failed", error=told(error))
+            self._failed(error)
 
     async def _write(self, text: str) -> tuple[int, int | None]:
         return await self._store.report(self._redis, self._keys, text, first=self.heard_at is None)

@@ -158,9 +158,9 @@ class Runner:
         match fate:
             case Fate.BURY:
                 return self._bury(held, attempt, error)
-            case Fate.RETRY:
-                return Settlement.retried(held.claim, held.job_id, delay_ms, counts=True)
-        return Settlement.retried(held.claim, held.job_id, delay_ms, counts=False)
+            case Fate.RETRY | Fate.POSTPONE:
+                counts = fate is Fate.RETRY
+                return Settlement.retried(held.claim, held.job_id, delay_ms, counts=counts, reason=error.reason)
 
     def _bury(self, held: HeldJob, attempt: Attempt, error: BackendError) -> Settlement:
         result = unanswered(

@@ -13,9 +13,9 @@ from redis.exceptions import RedisError
 
 from llmpool_contract import QueueKeys
 
-from .queue.connections import told
 from .queue.store import QueueStore
 from .queue.types import Settlement
+from .telling.troubles import Failed
 
 log = structlog.get_logger()
 
@@ -38,7 +38,7 @@ class Settler:
         store: QueueStore,
         queues: Sequence[QueueKeys],
         settled: Settled,
-        failed: Callable[[], None],
+        failed: Failed,
     ) -> None:
         self._lanes = {keys: _Lane(redis, store, keys, self._answered, failed) for keys in queues}
         self._settled = settled
@@ -82,9 +82,7 @@ class Settler:
 class _Lane:
     """One queue's settlements. A call is repeated with its token, so it takes effect once."""
 
-    def __init__(
-        self, redis: Redis, store: QueueStore, keys: QueueKeys, answered: Settled, failed: Callable[[], None]
-    ) -> None:
+    def __init__(self, redis: Redis, store: QueueStore, keys: QueueKeys, answered: Settled, failed: Failed) -> None:
         self._redis, self._store, self._keys = redis, store, keys
         self._answered, self._failed = answered, failed
         self._waiting: list[Settlement] = []
@@ -115,8 +113,7 @@ class _Lane:
             try:
                 return await self._store.settle(self._redis, self._keys, token, batch)
             except (RedisError, OSError) as error:
-                self._failed()
-                log.warning("settle_failed", queue=self._keys.queue, jobs=len(batch), error=told(error))
+                self._failed(error)
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, _RETRY_S[1])
 

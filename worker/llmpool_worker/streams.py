@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from .held import HeldJob, Stop
-from .queue.connections import told
 from .queue.store import QueueStore
 from .queue.types import StreamChunk
+from .telling.troubles import Failed
 
 log = structlog.get_logger()
 
@@ -54,7 +53,7 @@ class StreamWriter:
 class Streams:
     """Sends all writers' pieces from one task."""
 
-    def __init__(self, redis: Redis, store: QueueStore, failed: Callable[[], None]) -> None:
+    def __init__(self, redis: Redis, store: QueueStore, failed: Failed) -> None:
         self._redis, self._store, self._failed = redis, store, failed
         self._marked: dict[StreamWriter, None] = {}
         self._wake = asyncio.Event()
@@ -91,6 +90,5 @@ class Streams:
         try:
             return await self._store.append(self._redis, chunk)
         except (RedisError, OSError) as error:
-            self._failed()
-            log.warning("stream_write_failed", queue=chunk.claim.keys.queue, error=told(error))
+            self._failed(error)
             return True

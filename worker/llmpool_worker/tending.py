@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 
 from llmpool_contract import QueueKeys
 
-from .queue.connections import told
 from .queue.store import QueueStore, Tended
+from .telling.troubles import Failed
 
 log = structlog.get_logger()
 
@@ -31,7 +31,7 @@ class Tender:
         store: QueueStore,
         queues: Sequence[QueueKeys],
         tended: Callable[[QueueKeys, Tended], None],
-        failed: Callable[[], None],
+        failed: Failed,
     ) -> None:
         self._redis, self._store, self._queues = redis, store, queues
         self._tended, self._failed = tended, failed
@@ -60,8 +60,7 @@ class Tender:
             try:
                 tended = await self._store.tend(self._redis, keys)
             except (RedisError, OSError) as error:
-                self._failed()
-                log.warning("tending_failed", queue=keys.queue, error=told(error))
+                self._failed(error)
                 sleep_s = min(sleep_s, RETRY_S)
                 continue
             self._tended(keys, tended)

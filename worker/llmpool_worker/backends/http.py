@@ -55,7 +55,7 @@ class HttpServer:
     @asynccontextmanager
     async def post(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
         """An answer whose headers have come. Raises BackendError for what the transport did."""
-        with _transport_errors():
+        with _transport_errors(self._base_url):
             async with self._session.post(self._base_url + path, json=body, allow_redirects=False) as response:
                 yield response
 
@@ -173,13 +173,18 @@ def vectors_missing(wanted: int) -> BackendError:
 class _transport_errors:  # noqa: N801 - used as a statement
     """Turns aiohttp's exceptions into ours, by what they mean for the job."""
 
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         match error:
             case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-                raise BackendError(ErrorKind.UNAVAILABLE, "backend_unreachable", "no connection") from None
+                raise BackendError(
+                    ErrorKind.UNAVAILABLE, "backend_unreachable", f"no connection to {self._base_url}"
+                ) from None
             case aiohttp.InvalidURL():
                 raise BackendError(ErrorKind.PERMANENT, "backend_url", "the base URL can't be used") from None
             case aiohttp.ServerTimeoutError():

@@ -82,11 +82,6 @@ class Connections:
         self._open.clear()
 
 
-def told(error: Exception) -> str:
-    """A failed call for a log line: Redis' own words, bounded. They name hosts, keys and commands, never values."""
-    return f"{type(error).__name__}: {error}"[:200]
-
-
 class BodyTooLarge(RedisConnectionError):
     """A peek met a body that isn't worth reading. A connection error, so that redis-py drops the line."""
 

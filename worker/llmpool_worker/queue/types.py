@@ -92,9 +92,9 @@ class Settlement:
         return cls(claim, Kind.DEAD, result.id if result else job_id, code, payload, int(streamed), reason)
 
     @classmethod
-    def retried(cls, claim: Claim, job_id: str, delay_ms: int, *, counts: bool) -> Settlement:
+    def retried(cls, claim: Claim, job_id: str, delay_ms: int, *, counts: bool, reason: str = "") -> Settlement:
         """Back later. ``counts``: whether this attempt is one of the few that a job has."""
-        return cls(claim, Kind.RETRY, job_id, "1" if counts else "0", b"", delay_ms)
+        return cls(claim, Kind.RETRY, job_id, "1" if counts else "0", b"", delay_ms, reason)
 
     @classmethod
     def released(cls, claim: Claim, job_id: str = "") -> Settlement:

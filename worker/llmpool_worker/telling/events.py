@@ -24,6 +24,8 @@ class JobEvent:
     model: str | None = None
     code: str | None = None
     """The error's, where there was one."""
+    reason: str | None = None
+    """In our own words, without any of the job's or the server's."""
     attempts: int = 0
     deliveries: int = 0
     queued_s: float | None = None

@@ -12,6 +12,7 @@ from .events import JobEvent
 log = structlog.get_logger()
 
 _QUIET = frozenset({"succeeded", "released"})
+_LOUD = frozenset({"failed", "postponed", "lost"})
 
 
 def configure(level: str, *, tty: bool | None = None) -> None:
@@ -39,7 +40,7 @@ def _renderer(tty: bool) -> structlog.typing.Processor:
 
 def log_event(event: JobEvent) -> None:
     """A line per claim: at debug where all went well, so that a busy worker's log is about what didn't."""
-    say = log.debug if event.outcome in _QUIET else log.info
+    say = log.debug if event.outcome in _QUIET else log.warning if event.outcome in _LOUD else log.info
     say(
         "job",
         queue=event.queue,
@@ -48,6 +49,7 @@ def log_event(event: JobEvent) -> None:
         outcome=event.outcome,
         model=event.model,
         code=event.code,
+        reason=event.reason,
         attempts=event.attempts,
         running_s=event.running_s,
     )
