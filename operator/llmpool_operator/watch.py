@@ -72,18 +72,18 @@ class Watcher:
         pause = _FIRST_PAUSE
         while not self._stopping.is_set():
             began = time.monotonic()
-            why: BaseException | None = None
+            why = "it returned"
             try:
                 asyncio.run(self._watch(tell))
             except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - whatever ends it, it is started again
-                why = error
+                why = f"{type(error).__name__}: {error}"[:500]  # not the error itself, which holds this frame
             finally:
                 self._running.clear()
             if self._stopping.is_set():
                 return
             # Not by Kopf's being up: it says so before it has tried a watch.
             pause = _FIRST_PAUSE if time.monotonic() - began > _LONG_LIFE else pause
-            log.warning("watch ended", error=type(why).__name__, detail=str(why)[:500], retry_in=pause)
+            log.warning("watch ended", error=why, retry_in=pause)
             self._stopping.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 

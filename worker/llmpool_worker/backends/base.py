@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -120,3 +120,24 @@ def ask(backend: Backend, job: Job, model: str) -> AsyncGenerator[Event]:
 def input_texts(job: Job) -> list[str]:
     """An embed job's inputs as a list."""
     return [job.input] if isinstance(job.input, str) else list(job.input or [])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one embedding call answered."""
+
+    vectors: list[list[float]]
+    input_tokens: int | None
+    load_s: float | None = None
+
+
+async def embed_in_batches(
+    texts: list[str], size: int, call: Callable[[list[str]], Awaitable[Batch]]
+) -> AsyncGenerator[Event]:
+    """All texts in calls of ``size``, told as one. A count that one call left out is unknown for the whole."""
+    batches = [await call(texts[at : at + size]) for at in range(0, len(texts), size)]
+    counts = [batch.input_tokens for batch in batches]
+    known = [count for count in counts if count is not None]
+    loads = [batch.load_s for batch in batches if batch.load_s is not None]
+    yield Embeddings([vector for batch in batches for vector in batch.vectors])
+    yield Final("stop", sum(known) if len(known) == len(counts) else None, None, loads[0] if loads else None)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 from llmpool_contract import Job, Message
 
 from .base import (
     BackendError,
-    Embeddings,
+    Batch,
     ErrorKind,
     Event,
     Final,
     Text,
     Thinking,
     ToolCalls,
+    embed_in_batches,
     input_texts,
 )
 from .http import HttpServer, incomplete, json_object, stream_error, vectors_missing
@@ -70,21 +72,10 @@ class OllamaBackend:
 
     async def embed(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """POST /api/embed, up to ``batch_size`` inputs a call."""
-        texts = input_texts(job)
-        vectors: list[list[float]] = []
-        tokens: int | None = 0
-        load_s = None
-        for at in range(0, len(texts), self._batch_size):
-            batch = texts[at : at + self._batch_size]
-            answer = await self._embed_batch(model, batch)
-            vectors += answer["embeddings"]
-            counted = answer.get("prompt_eval_count")
-            tokens = None if counted is None or tokens is None else tokens + counted
-            load_s = load_s or _seconds(answer.get("load_duration"))
-        yield Embeddings(vectors)
-        yield Final("stop", tokens, None, load_s)
+        async for event in embed_in_batches(input_texts(job), self._batch_size, partial(self._embed_batch, model)):
+            yield event
 
-    async def _embed_batch(self, model: str, texts: list[str]) -> dict[str, Any]:
+    async def _embed_batch(self, model: str, texts: list[str]) -> Batch:
         async with self._server.post("/api/embed", {"model": model, "input": texts}) as response:
             if response.status != 200:
                 raise embed_error(response.status, await self._server.error(response))
@@ -92,7 +83,7 @@ class OllamaBackend:
         found = answer.get("embeddings")
         if not isinstance(found, list) or len(found) != len(texts):
             raise vectors_missing(len(texts))
-        return answer
+        return Batch(found, answer.get("prompt_eval_count"), _seconds(answer.get("load_duration")))
 
     async def _stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         async with self._server.post(path, body) as response:

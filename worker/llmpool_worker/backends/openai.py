@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 from llmpool_contract import Job, Message
 
 from .base import (
     BackendError,
-    Embeddings,
+    Batch,
     ErrorKind,
     Event,
     Final,
     Text,
     Thinking,
     ToolCalls,
+    embed_in_batches,
     input_texts,
 )
 from .http import HttpServer, incomplete, json_object, stream_error, vectors_missing
@@ -88,18 +90,10 @@ class OpenAIBackend:
 
     async def embed(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """POST /v1/embeddings, up to ``batch_size`` inputs a call."""
-        texts = input_texts(job)
-        vectors: list[list[float]] = []
-        tokens: int | None = 0
-        for at in range(0, len(texts), self._batch_size):
-            batch = texts[at : at + self._batch_size]
-            found, counted = await self._embed_batch(model, batch)
-            vectors += found
-            tokens = None if counted is None or tokens is None else tokens + counted
-        yield Embeddings(vectors)
-        yield Final("stop", tokens)
+        async for event in embed_in_batches(input_texts(job), self._batch_size, partial(self._embed_batch, model)):
+            yield event
 
-    async def _embed_batch(self, model: str, texts: list[str]) -> tuple[list[list[float]], int | None]:
+    async def _embed_batch(self, model: str, texts: list[str]) -> Batch:
         async with self._server.post("/v1/embeddings", {"model": model, "input": texts}) as response:
             if response.status != 200:
                 raise await self._server.error(response)
@@ -107,7 +101,7 @@ class OpenAIBackend:
         rows = sorted(answer.get("data") or [], key=lambda row: int(row["index"]))
         if len(rows) != len(texts):
             raise vectors_missing(len(texts))
-        return [row["embedding"] for row in rows], (answer.get("usage") or {}).get("prompt_tokens")
+        return Batch([row["embedding"] for row in rows], (answer.get("usage") or {}).get("prompt_tokens"))
 
     async def aclose(self) -> None:
         """Close every connection."""
