@@ -151,6 +151,9 @@ async def test_redis_out_of_reach_holds(pools: Pools, operator: OperatorProcess,
         await pools.reaches("chat", "MetricsAvailable", ("False", "MetricsMissing"))
         await asyncio.sleep(3.5)  # longer than idleSeconds: what is missing must not pass for empty
         assert await pools.replicas("chat") == 4
+        events, _ = await pools.api.list(collection(pools.namespace, "events", "v1"))
+        [told] = [event for event in events if event["reason"] == "FailedGetExternalMetric"]
+        assert (told["type"], "RedisUnreachable" in told["message"]) == ("Warning", True)
         own_redis.restart()
         push(own_redis, 10)
         await pools.sized("chat", 6)
@@ -192,7 +195,8 @@ async def test_a_deleted_pool_takes_its_deployment_along(
         async def gone() -> bool:
             return await pools.deployment("chat") is None
 
-        await eventually(gone, 20, "the Deployment is gone")
+        # The garbage collector learns of a new kind every 30 s, and the CRD may have come just now.
+        await eventually(gone, 60, "the Deployment is gone")
         await make(pools, "chat", redis_url, replicas=2)
         await pools.sized("chat", 2, 20)
 

@@ -1,5 +1,7 @@
 """The operator's settings and its command line."""
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +74,16 @@ def test_exit_status_of_a_bad_setting() -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("LOG_LEVEL: ")
     assert "Traceback" not in ended.stderr
+
+
+def test_a_taken_health_port_is_said_in_a_line(tmp_path: Path) -> None:
+    """No stack trace for what happens to everybody once: the variable, the port and the reason."""
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HEALTH_PORT": str(port)}
+        done = subprocess.run([PROGRAM], env=env, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert f"can't start: HEALTH_PORT {port}: " in done.stderr
+    assert "Traceback" not in done.stderr

@@ -38,6 +38,14 @@ def failed(error: TargetError) -> Event:
     return Event("Warning", "FailedApply" if error.sized else "FailedRescale", f"{error.reason}: {error.message}")
 
 
+def unread(turn: Turn) -> Event | None:
+    """A metric that can't be had, by HPA's name for it: the size is held."""
+    missing = [c for c in turn.decision.conditions if c.type == "MetricsAvailable"] if turn.decision else []
+    if not missing or missing[0].status != "False":
+        return None
+    return Event("Warning", "FailedGetExternalMetric", f"the size is held: {missing[0].message}")
+
+
 def manifest(pool: Object, event: Event, *, at: float) -> Object:
     """The object to POST. Its name is the pool's and a random end, as everybody's are."""
     metadata = pool["metadata"]

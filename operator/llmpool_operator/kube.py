@@ -31,7 +31,7 @@ class APIError(Exception):
     """The API server refused, failed or was not reached (status 0). ``reason`` is its own word for it."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(f"{status} {reason}: {message}")
+        super().__init__(f"{status} {reason}: {message.strip()}" if status else f"{reason}: {message.strip()}")
         self.status = status
         self.reason = reason
         self.message = message

@@ -23,6 +23,7 @@ _SPACING = 0.02
 """Seconds between passes over changed pools, so that a burst of events is one pass."""
 _BRIEFLY = 0.1
 """Seconds that a pass over changed pools is waited for: more changes may come."""
+_NO_CRD = "the cluster has no llmworkerpools.llmpool.dev: kubectl apply -f crds/llmworkerpools.yaml"
 _RELIST_SOON = 5.0
 """Seconds to the next list while no watch is up, after one came up, and after the API server was in trouble."""
 
@@ -106,7 +107,8 @@ class Loop:
                 await self.relist()
             except APIError as error:
                 self._metrics.error("List")
-                log.warning("list failed", error=str(error), retry_in=_RELIST_SOON)
+                why = _NO_CRD if error.status == 404 else str(error)
+                log.warning("list failed", error=why, retry_in=_RELIST_SOON)
                 await asyncio.sleep(_RELIST_SOON)
             else:
                 await self._until_next_list()

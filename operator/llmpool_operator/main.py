@@ -33,5 +33,10 @@ def _run() -> int:
         print(error, file=sys.stderr)  # noqa: T201 - there is no log yet, its level is one of the settings
         return 2
     set_up(settings.log_level)
-    asyncio.run(run(settings))
+    try:
+        asyncio.run(run(settings))
+    except OSError as error:
+        what = f"HEALTH_PORT {settings.health_port}: {error.strerror or error}"
+        print(f"llmpool-operator can't start: {what}", file=sys.stderr)  # noqa: T201 - for whoever started it
+        return 1
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from . import status as statuses
-from .events import Event, failed, manifest, resized
+from .events import Event, failed, manifest, resized, unread
 from .kube import APIError, KubeAPI, Object, collection, pool_path
 from .metrics import Metrics
 from .store import Key, Store
@@ -40,6 +40,7 @@ class PoolReporter:
         self._monotonic = monotonic
         self._written_at = float("-inf")
         self._told_failure = ""
+        self._told_unread = False
 
     async def report(self, turn: Turn) -> None:
         """Send the turn's Events if it has any, then write the status if it is due. A pool that is gone gets neither.
@@ -83,6 +84,10 @@ class PoolReporter:
         elif self._told_failure != turn.failure.reason:
             self._told_failure = turn.failure.reason
             events.append(failed(turn.failure))
+        event = unread(turn)
+        if event is not None and not self._told_unread:
+            events.append(event)
+        self._told_unread = event is not None
         return events
 
     async def _send(self, pool: Object, event: Event, at: float) -> None:

@@ -47,7 +47,8 @@ def demo(
 ) -> None:
     """Show the whole pool at work on this machine, with a real model: a burst of jobs, from zero workers and back.
 
-    Exit status: 0 if no job was lost and the pool grew above one and ended at zero, else 1; 2 if it could not begin.
+    Exit status: 0 if no job was lost, each ended as it should, and the pool grew above one and ended at zero, else 1;
+    2 if it could not begin.
     """
     choice = ModelChoice(backend, model, gguf, slots=MOST_WORKERS * CONCURRENCY)
     wishes = Wishes(redis, redis_url, choice, local_ollama, jobs, timeout, plain or not sys.stdout.isatty())
