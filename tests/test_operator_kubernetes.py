@@ -183,24 +183,6 @@ async def test_a_killed_operator_is_continued(
         await pools.sized("chat", 8)
 
 
-async def test_a_deleted_pool_takes_its_deployment_along(
-    pools: Pools, operator: OperatorProcess, redis_url: str
-) -> None:
-    """Deleting a pool never hangs, and the garbage collector removes its Deployment; a new pool of the name works."""
-    with operator:
-        await make(pools, "chat", redis_url, replicas=1)
-        await pools.sized("chat", 1)
-        await pools.api.delete(pool_path(pools.namespace, "chat"))
-
-        async def gone() -> bool:
-            return await pools.deployment("chat") is None
-
-        # The garbage collector learns of a new kind every 30 s, and the CRD may have come just now.
-        await eventually(gone, 60, "the Deployment is gone")
-        await make(pools, "chat", redis_url, replicas=2)
-        await pools.sized("chat", 2, 20)
-
-
 async def test_a_deleted_deployment_comes_back_at_its_size(
     pools: Pools, operator: OperatorProcess, redis_server: RedisServer, redis_url: str
 ) -> None:
@@ -522,3 +504,22 @@ def with_token(kubeconfig: Path, token: str) -> dict:
     config = yaml.safe_load(kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token}
     return config
+
+
+# Last, because the garbage collector learns of a new kind only every 30 seconds.
+async def test_a_deleted_pool_takes_its_deployment_along(
+    pools: Pools, operator: OperatorProcess, redis_url: str
+) -> None:
+    """Deleting a pool never hangs, and the garbage collector removes its Deployment; a new pool of the name works."""
+    with operator:
+        await make(pools, "chat", redis_url, replicas=1)
+        await pools.sized("chat", 1)
+        await pools.api.delete(pool_path(pools.namespace, "chat"))
+
+        async def gone() -> bool:
+            return await pools.deployment("chat") is None
+
+        # The garbage collector learns of a new kind every 30 s, and the CRD may have come just now.
+        await eventually(gone, 60, "the Deployment is gone")
+        await make(pools, "chat", redis_url, replicas=2)
+        await pools.sized("chat", 2, 20)
