@@ -137,7 +137,7 @@ def status_error(status: int, body: bytes, retry_after: str | None = None) -> Ba
     reason = f"HTTP {status} from the model server"
     match status:
         case 404 if said is not None:
-            return BackendError(ErrorKind.PERMANENT, "model_not_found", reason, said=said)
+            return BackendError(ErrorKind.PERMANENT, "model_not_found", "the model server has no such model", said=said)
         case 503 | 429:
             wait_s = seconds_of(retry_after)
             return BackendError(ErrorKind.UNAVAILABLE, "backend_busy", reason, said=said, retry_after_s=wait_s)
