@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from llmpool_client import BadJob, BadName, Client, Job, JobRef, Message, QueueRefused, QueueUnavailable
 from llmpool_client.prepare import id_from, prepare
 from llmpool_contract import QueueKeys, parse_job
-from llmpool_contract.job import JOB_MAX_BYTES
+from llmpool_contract.parsing import JOB_MAX_BYTES
 from tests.support.played_worker import settle
 from tests.support.processes import free_port
 from tests.support.redis_server import RedisServer

@@ -1,8 +1,9 @@
 """What all sides of LLM Worker Pool agree on: key names, jobs, results, reports, pools."""
 
 from .config import PoolConfig
-from .job import BadJob, Job, JobType, Message, Options, parse_job
+from .job import Job, JobType, Message, Options
 from .keys import PRIORITIES, BadName, PoolKeys, Priority, QueueKeys
+from .parsing import BadJob, parse_job
 from .report import GPUReport, WorkerReport, WorkerState
 from .result import JobError, Result, Status, Timings, Usage
 
