@@ -17,7 +17,9 @@ def set_up(level: str, *, pretty: bool | None = None) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Any = structlog.dev.ConsoleRenderer() if shown else structlog.processors.JSONRenderer()
+    # Tracebacks are text by then; rich's would show local variables, and those may hold passwords.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    renderer: Any = console if shown else structlog.processors.JSONRenderer()
     formatter = structlog.stdlib.ProcessorFormatter(
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,

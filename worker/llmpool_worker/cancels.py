@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -14,8 +13,6 @@ from llmpool_contract import QueueKeys
 
 from .held import Held, Stop
 from .telling.troubles import Failed
-
-log = structlog.get_logger()
 
 RECONNECT_S = 1.0
 QUIET_S = 20.0

@@ -37,6 +37,11 @@ class HeldJob:
     """While it runs."""
     stop: Stop | None = None
 
+    @property
+    def known_id(self) -> str:
+        """The job's id, or where its body has none that can be read, the one that its claim gives it."""
+        return self.job_id or self.claim.job_id
+
     def stop_for(self, reason: Stop) -> None:
         """End the run, if there is one; the first reason stays."""
         if self.stop is None:

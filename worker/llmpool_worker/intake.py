@@ -10,7 +10,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
@@ -21,8 +20,6 @@ from .held import HeldJob
 from .queue.connections import PEEK_BLOCK_S, BodyTooLarge
 from .queue.store import HIGH_FIRST, LOW_FIRST, QueueStore
 from .telling.troubles import Failed
-
-log = structlog.get_logger()
 
 LOW_FIRST_EACH = 8
 MAX_CLAIM = 64

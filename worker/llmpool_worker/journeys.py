@@ -129,16 +129,15 @@ class Journeys:
         self._end(held, ended)
 
     def _end(self, held: HeldJob, ended: Ended) -> None:
-        if ended.settlement is not None and ended.settlement.postpones:
-            self._slots.server_was_away(time.monotonic())
-            asyncio.get_running_loop().call_later(AWAY_S, self._next.slot_free)
-        elif ended.settlement is not None:
-            self._slots.server_was_there()
-            self._next.slot_free()
         if ended.settlement is None:
             self._forget(held, ended, ended.code)
+            return
+        if ended.settlement.postpones:
+            self._slots.server_was_away(time.monotonic())
+            asyncio.get_running_loop().call_later(AWAY_S, self._next.slot_free)
         else:
-            self._put(held, ended.settlement, ended)
+            self._slots.server_was_there()
+        self._put(held, ended.settlement, ended)
 
     def _put(self, held: HeldJob, end: Settlement, ended: Ended | None = None, code: str | None = None) -> None:
         self._ended[held.claim.handle] = (held, ended, code or (ended.code if ended else None))
@@ -171,7 +170,7 @@ class Journeys:
         self._teller.tell(
             JobEvent(
                 queue=held.claim.keys.queue,
-                job_id=held.job_id or held.claim.job_id,
+                job_id=held.known_id,
                 handle=held.claim.handle,
                 outcome=outcome,
                 job_type=job.type if job else None,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -13,8 +12,6 @@ from .held import Held, HeldJob, Stop
 from .queue.store import QueueStore
 from .queue.types import Hold
 from .telling.troubles import Failed
-
-log = structlog.get_logger()
 
 
 class LeaseKeeper:
@@ -50,7 +47,7 @@ class LeaseKeeper:
             sent_at = time.monotonic()
             try:
                 async with asyncio.timeout(self._lease_s / 3):
-                    holds = await self._store.renew(self._redis, keys, [(h.claim, _id(h)) for h in jobs])
+                    holds = await self._store.renew(self._redis, keys, [(h.claim, h.known_id) for h in jobs])
             except (RedisError, OSError) as error:
                 ok = False
                 self._failed(error)
@@ -75,7 +72,3 @@ class LeaseKeeper:
         for job in self._held:
             if now >= job.lease_until:
                 job.stop_for(Stop.LOST)
-
-
-def _id(job: HeldJob) -> str:
-    return job.job_id or job.claim.job_id

@@ -7,7 +7,6 @@ import random
 import secrets
 from collections.abc import Callable, Sequence
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -16,8 +15,6 @@ from llmpool_contract import QueueKeys
 from .queue.store import QueueStore
 from .queue.types import Settlement
 from .telling.troubles import Failed
-
-log = structlog.get_logger()
 
 MAX_BATCH = 64
 MAX_BATCH_BYTES = 8 * 1_048_576

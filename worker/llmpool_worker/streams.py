@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -12,8 +11,6 @@ from .held import HeldJob, Stop
 from .queue.store import QueueStore
 from .queue.types import StreamChunk
 from .telling.troubles import Failed
-
-log = structlog.get_logger()
 
 GATHER_S = 0.02
 """How long pieces wait for company, seconds: below what an eye sees, and a fifth of the calls at 100 tokens/s."""

@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -14,8 +13,6 @@ from llmpool_contract import QueueKeys
 
 from .queue.store import QueueStore, Tended
 from .telling.troubles import Failed
-
-log = structlog.get_logger()
 
 REAP_JITTER_S = 2.0
 """Workers that saw the same lease end don't all come at once."""
