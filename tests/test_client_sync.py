@@ -7,10 +7,23 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from redis import Redis
 
-from llmpool_client import BadJob, End, JobRef, JobStatus, QueueUnavailable, ResultTimeout, SyncClient, Text
-from llmpool_client.sync import _Events
+from llmpool_client import (
+    BadJob,
+    Durability,
+    End,
+    JobRef,
+    JobStatus,
+    NotDurable,
+    QueueFull,
+    QueueUnavailable,
+    ResultTimeout,
+    SyncClient,
+    Text,
+)
+from llmpool_client.stepping import Steps
 from llmpool_contract import QueueKeys, Result, Status
 from tests.support.processes import free_port
+from tests.support.waiting import until
 
 CHAT = QueueKeys("llm-chat")
 HELLO = {"type": "chat", "model": "m", "messages": [{"role": "user", "content": "hello"}]}
@@ -73,7 +86,7 @@ def test_left_stream_is_closed(redis_url: str) -> None:
         next(events)
         assert len(redis.client_list()) == before + 1
         events.close()
-        assert len(redis.client_list()) == before
+        until(lambda: len(redis.client_list()) == before, 5, "the end of the stream's connection")
 
 
 def test_interrupted_stream_is_closed(redis_url: str) -> None:
@@ -84,11 +97,12 @@ def test_interrupted_stream_is_closed(redis_url: str) -> None:
         for ticks in range(12):
             redis.xadd(CHAT.stream(ref.id), {"kind": "text", "text": "a", "attempt": "1"})
             client._run(_cut_short(client, ref, ticks))
-            assert len(redis.client_list()) == before
+            # Redis notices a closed connection a moment after its end is closed here.
+            until(lambda: len(redis.client_list()) == before, 5, "the end of the stream's connection")
 
 
 async def _cut_short(client: SyncClient, ref: JobRef, ticks: int) -> None:
-    events = _Events(client._client.stream(ref))
+    events = Steps(client._client.stream(ref))
     await asyncio.create_task(events.next())
     step = asyncio.create_task(_all(events))
     for _ in range(ticks):
@@ -97,7 +111,7 @@ async def _cut_short(client: SyncClient, ref: JobRef, ticks: int) -> None:
     await events.close()
 
 
-async def _all(events: _Events) -> None:
+async def _all(events: Steps) -> None:
     while await events.next():
         pass
 
@@ -119,3 +133,19 @@ def test_close_ends_the_thread(redis_url: str) -> None:
     client.close()
     client.close()
     assert [thread.name for thread in threading.enumerate() if thread.name == "llmpool-client"] == []
+
+
+def test_terms_and_questions_go_through(redis_url: str) -> None:
+    """Limits, durability and `why` are the asynchronous client's."""
+    with SyncClient(redis_url, max_queued=1) as client:
+        ref = client.submit(HELLO)
+        facts = client.why(ref)
+        assert (facts.status, facts.place.ahead) == (JobStatus.QUEUED, 0)
+        with pytest.raises(QueueFull):
+            client.submit(HELLO)
+        client.limit_queue("llm-chat", 2)
+        client.submit(HELLO, max_queued=5)
+        with pytest.raises(QueueFull):
+            client.submit_many([HELLO], max_queued=5)
+        with pytest.raises(NotDurable):
+            client.submit(HELLO, queue="q", durable=Durability(local=0, replicas=1, timeout_ms=1))

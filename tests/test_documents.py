@@ -4,16 +4,15 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel
+from tools.configuration import default_of, range_of, written
 
 from llmpool_cli.main import _Commands
 from llmpool_client.dead import DeadLetter
-from llmpool_contract import Job, Message, Options, PoolKeys, QueueKeys, Result, env
+from llmpool_contract import BackendKeys, Job, Message, Options, PoolKeys, QueueKeys, Result, env
 from llmpool_contract.pool import OWNED_ENV
 from llmpool_operator.settings import Settings as OperatorSettings
 from llmpool_worker.settings import Settings as WorkerSettings
@@ -77,31 +76,16 @@ def tables_of(model: type[BaseModel]) -> list[dict[str, str]]:
     return table(section("docs/configuration.md", heading), "Variable")
 
 
-def default_of(name: str, field: FieldInfo) -> str:
-    """A default as the documents write it."""
-    if name == "worker_id":
-        return "the host's name"
-    value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
-    if value is None or value == "":
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def range_of(field: FieldInfo) -> str:
-    """``1 to 1024``, or empty for what isn't a number."""
-    bounds: dict[str, Any] = {}
-    for rule in field.metadata:
-        bounds |= {end: getattr(rule, end) for end in ("ge", "le") if hasattr(rule, end)}
-    return f"{bounds['ge']} to {bounds['le']}" if bounds else ""
-
-
-def unit_of(name: str, seconds: bool) -> str | None:
-    """The unit that a variable's name promises. None: it promises none."""
-    if name.endswith("_BYTES"):
-        return "bytes"
-    if name.endswith(("_TIMEOUT", "_LEASE", "_DRAIN", "_DELAY", "_TTL", "_BACKOFF", "BACKOFF_MAX", "_TICK", "_RELIST")):
-        return "s" if seconds else "ms"
+def unit_of(name: str) -> str | None:
+    """The unit that an operator's variable promises by its name. None: it promises none."""
+    if name.endswith(("_TIMEOUT", "_TICK", "_RELIST")):
+        return "s"
     return "port" if name.endswith("_PORT") else None
+
+
+def test_configuration_is_what_the_settings_say():
+    """The worker's table in docs/configuration.md is what `make docs` writes from the settings' docstrings."""
+    assert text_of("docs/configuration.md") == written(text_of("docs/configuration.md"), WorkerSettings)
 
 
 @pytest.mark.parametrize("model", [WorkerSettings, OperatorSettings], ids=["worker", "operator"])
@@ -116,8 +100,8 @@ def test_configuration_has_the_code_s_defaults_and_bounds(model):
     written = {bare(r["Variable"]): (bare(r["Default"]), r["Allowed"]) for r in tables_of(model)}
     real = {name.upper(): (default_of(name, f), range_of(f)) for name, f in model.model_fields.items()}
     assert written == real
-    for row in tables_of(model):
-        unit = unit_of(bare(row["Variable"]), seconds=model is OperatorSettings)
+    for row in tables_of(OperatorSettings):
+        unit = unit_of(bare(row["Variable"]))
         assert unit is None or row["Unit"] == unit, row
 
 
@@ -193,7 +177,11 @@ def test_redis_keys():
     rows = table(section("docs/architecture.md", "Redis keys"), "Key")
     queue, pool = QueueKeys("q"), PoolKeys("NS/NAME")
     real = {queue.claimed, queue.lease, queue.delayed, queue.dead, queue.stats, queue.events, queue.cancels}
-    real |= {*queue.ready, pool.workers, pool.config, queue.settled("<token>")}
+    real |= {*queue.ready, queue.waiting, queue.limits, queue.turns, queue.used, queue.cache("<hash>")}
+    real |= {pool.workers, pool.config, queue.settled("<token>")}
+    real |= {queue.batches, *(of("<id>") for of in (queue.batch, queue.batch_ids, queue.batch_faults))}
+    server = BackendKeys("<hash>")
+    real |= {server.members, server.alive, server.plan, server.permits, server.news}
     real |= {of("<id>") for of in (queue.id, queue.result, queue.stream, queue.cancel)}
     assert {bare(row["Key"]) for row in rows} == real
 

@@ -1,6 +1,7 @@
 """The framing of a job that a worker has touched: one for Python and one for Lua, and both read the same."""
 
 import json
+from importlib.resources import files
 
 import pytest
 import redis
@@ -8,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmpool_contract.element import Element, decode, encode
-from llmpool_worker.queue.store import Script
 
 TEXT = st.text(max_size=20).filter(lambda text: "\ud800" not in text)
 ELEMENTS = st.builds(
@@ -55,7 +55,7 @@ return { e.origin, e.priority, e.deliveries, e.attempts, first, e.worker, e.id, 
 @given(raw=st.one_of(ELEMENTS.map(encode), st.binary(max_size=60), st.binary(max_size=60).map(lambda b: b"\x011|" + b)))
 def test_lua_reads_the_same(redis_url: str, raw: bytes) -> None:
     """The scripts' reading of an element is Python's, for whole, broken and foreign ones."""
-    common = Script("claim").text.split("-- Take up to")[0]
+    common = (files("llmpool_worker.queue") / "lua" / "common.lua").read_text()
     with redis.Redis.from_url(redis_url) as client:
         origin, priority, deliveries, attempts, first, worker, job_id, body, again = client.eval(
             common + READ_IN_LUA, 0, raw

@@ -152,7 +152,7 @@ async def test_right_credentials_read(password: bytes, own_redis: RedisServer) -
 async def test_a_read_only_user_will_do(own_redis: RedisServer) -> None:
     """The user that docs/configuration.md proposes can read counts, and neither run scripts nor see any job."""
     documented = Path(__file__).parents[1] / "docs" / "configuration.md"
-    [line] = [line for line in documented.read_text().splitlines() if line.startswith("ACL SETUSER ")]
+    [line] = [line for line in documented.read_text().splitlines() if line.startswith("ACL SETUSER llmpool-operator ")]
     with own_redis.client() as client:
         client.execute_command(line)
     [seen] = await observe(Endpoint(own_redis.url, username=b"llmpool-operator", password=b"PASSWORD"), WISH)

@@ -325,7 +325,7 @@ async def test_reports_of_the_dead_are_cleared_away(redis: Redis, store: QueueSt
     )
     await redis.hset(pool.workers, "odd", "?")
     await redis.hset(pool.config, "drain:w1", "123")
-    assert (await store.report(redis, pool, '{"at_ms":1}', first=False))[1] == 123
+    assert (await store.report(redis, pool, '{"at_ms":1}', first=False)).drain_until_ms == 123
     assert await redis.hlen(pool.workers) == 4
     await store.report(redis, pool, f'{{"at_ms":{now}}}', first=True)
     assert set(await redis.hkeys(pool.workers)) == {b"alive", b"odd", b"w1"}

@@ -13,13 +13,32 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from llmpool_contract import JobError, QueueKeys, Result, Status
 from llmpool_contract.element import decode
-from llmpool_worker.admission import Refused, read
+from llmpool_worker.admission import Refused, Rules, read
+from llmpool_worker.filters import Limits as JobLimits
 from llmpool_worker.queue.connections import Connections
 from llmpool_worker.queue.store import Limits, QueueStore
 from llmpool_worker.queue.types import Claim, Settlement, Verdict
+from llmpool_worker.routing import AllowedModels, Chains
 
 Q = QueueKeys("q")
-MAX_DELIVERIES = 3
+RULES = Rules(
+    queues={Q: None},
+    job_max_bytes=1_000,
+    max_deliveries=3,
+    chains=Chains({}, AllowedModels()),
+    limits=JobLimits(messages=10, input_chars=1_000, images=1, image_bytes=100, predict=100, embed_inputs=10),
+    worker="w",
+)
+KINDS = st.sampled_from(
+    [
+        {"type": "generate", "model": "m", "prompt": "x"},
+        {"type": "generate", "model": "n", "prompt": "x"},
+        {"type": "embed", "model": "m", "input": ["x", "y"]},
+        {"type": "embed", "model": "n:latest", "input": "x"},
+    ]
+)
+OWNERS = st.sampled_from([{}, {"tenant": "a"}, {"tenant": "b"}])
+CAPS = st.none() | st.dictionaries(st.sampled_from(["m:latest", "n:latest", "*"]), st.integers(0, 6))
 
 
 class QueueMachine(RuleBasedStateMachine):
@@ -32,7 +51,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.connections = Connections(self.url)
         self.redis: redis.asyncio.Redis = self.connections.once()
-        self.store = QueueStore("w", Limits(lease_ms=30_000, job_max_bytes=1_000))
+        limits = Limits(lease_ms=30_000, job_max_bytes=1_000, slot_units=2, tenants={"b": {"j": 3}})
+        self.store = QueueStore("w", limits)
         self.claims: list[tuple[Claim, str]] = []
         """Everything that any worker ever believed to hold and may still act on, zombies included."""
         self.pushed: set[str] = set()
@@ -55,23 +75,23 @@ class QueueMachine(RuleBasedStateMachine):
 
     # -- producers
 
-    @rule(priority=st.sampled_from(["high", "normal", "low"]), again=st.booleans())
-    def push(self, priority: Any, again: bool) -> None:
-        """A new job, or one with an id that is already taken."""
+    @rule(priority=st.sampled_from(["high", "normal", "low"]), again=st.booleans(), kind=KINDS, owner=OWNERS)
+    def push(self, priority: Any, again: bool, kind: dict[str, Any], owner: dict[str, Any]) -> None:
+        """A new job, or one with an id that is already taken; of some model, perhaps a tenant's."""
         job_id = min(self.pushed) if again and self.pushed else f"job-{next(self.counter)}"
         self.pushed.add(job_id)
-        body = {"id": job_id, "type": "generate", "model": "m", "prompt": "x"}
+        body = {"id": job_id, **kind, **owner}
         self.do(self.redis.rpush(Q.list_of(priority), json.dumps(body)))
 
     # -- workers
 
-    @rule(want=st.integers(1, 4), lose_reply=st.booleans(), die=st.booleans())
-    def claim(self, want: int, lose_reply: bool, die: bool) -> None:
+    @rule(want=st.integers(1, 8), caps=CAPS, lose_reply=st.booleans(), die=st.booleans())
+    def claim(self, want: int, caps: dict[str, int] | None, lose_reply: bool, die: bool) -> None:
         """Claim; a lost reply is asked for again and brings the same; a worker may die before it reads it."""
         token = self.token()
-        claimed = self.do(self.store.claim(self.redis, Q, token, want))
+        claimed = self.do(self.store.claim(self.redis, Q, token, want, caps=caps))
         if lose_reply:
-            again = self.do(self.store.claim(self.redis, Q, token, want))
+            again = self.do(self.store.claim(self.redis, Q, token, want, caps=caps))
             if claimed.claims:
                 assert [c.handle for c in again.claims] == [c.handle for c in claimed.claims]
             claimed = again
@@ -81,7 +101,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.admit(claim)
 
     def admit(self, claim: Claim) -> None:
-        job = read(claim, None, 1_000, MAX_DELIVERIES)
+        job = read(claim, RULES)
         if isinstance(job, Refused):
             assert job.code == "poison"
             error = JobError(code=job.code, message=job.reason)

@@ -98,7 +98,19 @@ def test_a_retried_stream_says_reset_again(client: redis.Redis, worker: WorkerPr
     assert "".join(e["text"] for e in entries[last_reset:] if e["kind"] == "text") == answer["content"]
 
 
-@pytest.mark.parametrize("fault", [f for f in Fault if f not in (Fault.SLOW, Fault.BUSY)])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.ERROR,
+        Fault.LOAD_FAILED,
+        Fault.STALL,
+        Fault.NO_DONE,
+        Fault.HALF_LINE,
+        Fault.ERROR_LINE,
+        Fault.CLOSE,
+        Fault.BIG_LINE,
+    ],
+)
 def test_a_server_that_fails_once_costs_an_attempt(
     client: redis.Redis, worker: WorkerProcess, ollama: OllamaProcess, fault: Fault
 ) -> None:
@@ -135,10 +147,11 @@ def test_a_server_that_always_fails_ends_in_a_dead_letter(
 def test_a_model_that_is_missing_is_not_asked_twice(
     client: redis.Redis, worker: WorkerProcess, ollama: OllamaProcess
 ) -> None:
-    """A permanent fault ends the job at once."""
+    """A model that the server doesn't have ends the job at once: its load is refused, and no request is made."""
     client.rpush(CHAT, chat_job("m", model="nobody:1b"))
     answer = wait_for_results(client, CHAT, ["m"], 10)["m"]
-    assert (answer["status"], answer["attempts"], answer["error"]["code"]) == ("failed", 1, "model_not_found")
+    assert (answer["status"], answer["attempts"], answer["error"]["code"]) == ("failed", 0, "model_not_found")
+    assert ollama.seen()["count"] == {}
 
 
 def test_a_job_waits_for_a_server_that_is_away(
@@ -397,7 +410,7 @@ def test_another_worker_shares_the_queue(
         ({"WORKER_QUEUES": "llm-chat,llm-chat"}, "is there twice"),
         ({"OLLAMA_BASE_URL": "http://user:hunter2@host"}, "a value that isn't shown"),
         ({"OLLAMA_BASE_URL": "http://localhost:11434/v1"}, "leave /v1 or /api out"),
-        ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: got a value that isn't shown: wanted redis://"),
+        ({"REDIS_URL": "localhost:6379"}, "REDIS_URL: got a value that isn't shown: wanted one of redis://"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -412,13 +425,14 @@ def test_wrong_settings_stop_the_start(redis_url: str, env: dict[str, str], says
 
 
 def test_waiting_costs_nothing(client: redis.Redis, worker: WorkerProcess) -> None:
-    """An idle worker doesn't poll: it asks Redis only for its report, each second, and for a round of tending."""
+    """An idle worker doesn't poll: it asks Redis only for its report, each second, for its turn at the model server,
+    each third, and for a round of tending; a script's own commands are counted, too."""
     until(lambda: int(client.info("stats")["total_commands_processed"]), 1, "a count")
     counts = []
     for _ in range(3):
         counts.append(int(client.info("stats")["total_commands_processed"]))
         time.sleep(1)  # the thing measured is what happens in a second of idleness
-    assert max(later - earlier for earlier, later in pairwise(counts)) < 20
+    assert max(later - earlier for earlier, later in pairwise(counts)) < 30
     assert psutil.Process(worker.child.pid).cpu_percent(interval=1) < 10
 
 
@@ -491,9 +505,7 @@ def test_a_failover_that_leaves_connections_open(own_redis: RedisServer, ollama:
     """A connection to a server that has become a replica is given up, so that the next one finds the new master."""
 
     def writers(client: redis.Redis) -> set[str]:
-        return {
-            c["id"] for c in client.client_list() if c["cmd"] in ("evalsha", "script|load") and "b" not in c["flags"]
-        }
+        return {c["id"] for c in client.client_list() if c["cmd"] in ("eval", "evalsha") and "b" not in c["flags"]}
 
     with WorkerProcess(own_redis.url, OLLAMA_BASE_URL=ollama.url, **FAST), own_redis.client() as client:
         client.rpush(CHAT, chat_job("before"))

@@ -9,8 +9,7 @@ from llmpool_contract.element import Element
 from llmpool_worker.admission import is_cloud
 from llmpool_worker.answer import Answer, whole_characters
 from llmpool_worker.backends.base import BackendError, Embeddings, ErrorKind
-from llmpool_worker.backends.http import status_error
-from llmpool_worker.backends.ollama import embed_error
+from llmpool_worker.backends.classify import status_error
 from llmpool_worker.clock import RedisClock
 from llmpool_worker.policy import POSTPONE_MS, Fate, RetryPolicy, fate_of
 from llmpool_worker.queue.store import Tended
@@ -63,8 +62,9 @@ def test_full_jitter_stays_below_its_ceiling(retries: int, chance: float) -> Non
         (302, ErrorKind.PERMANENT, "refused"),
         (401, ErrorKind.PERMANENT, "refused"),
         (408, ErrorKind.RETRYABLE, "backend_failed"),
-        (499, ErrorKind.RETRYABLE, "backend_failed"),
+        (499, ErrorKind.RETRYABLE, "backend_cancelled"),
         (500, ErrorKind.RETRYABLE, "backend_failed"),
+        (501, ErrorKind.PERMANENT, "refused"),
         (502, ErrorKind.RETRYABLE, "backend_failed"),
         (503, ErrorKind.UNAVAILABLE, "backend_busy"),
         (429, ErrorKind.UNAVAILABLE, "backend_busy"),
@@ -100,13 +100,6 @@ def test_whose_404_it_is(body: bytes, kind: ErrorKind, code: str) -> None:
 def test_retry_after(header: str | None, seconds: float | None) -> None:
     """A full server's wish is followed, within a bound."""
     assert status_error(503, b"{}", header).retry_after_s == seconds
-
-
-def test_embeds_400_for_a_dead_runner_is_no_fault_of_the_job() -> None:
-    """Ollama answers 400 when the runner crashed under an embedding, and for bad requests: told apart by the text."""
-    crashed = embed_error(400, status_error(400, b'{"error":"do embedding request: Post http://127.0.0.1: EOF"}'))
-    refused = embed_error(400, status_error(400, b'{"error":"invalid input type"}'))
-    assert (crashed.kind, refused.kind) == (ErrorKind.RETRYABLE, ErrorKind.PERMANENT)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +217,7 @@ def test_vectors_count_as_output() -> None:
 def slots(running: int = 0) -> Slots:
     made = Slots(4, RedisClock())
     for _ in range(running):
-        made.take()
+        made.take(1)
     return made
 
 
@@ -243,9 +236,9 @@ def test_an_absent_server_is_asked_by_one_job_at_a_time() -> None:
     some.server_was_away(100.0)
     assert some.free(100.0 + AWAY_S / 2, unsettled=0) == 0
     assert some.free(100.0 + AWAY_S, unsettled=0) == 1
-    some.take()
+    some.take(1)
     assert some.free(100.0 + AWAY_S, unsettled=0) == 0
-    some.give_back()
+    some.give_back(1)
     some.server_was_there()
     assert some.free(100.0, unsettled=0) == 4
 

@@ -13,6 +13,7 @@ from llmpool_client import Priority
 
 from .answer import Screen, finish, follow
 from .session import DEFAULT_REDIS_URL, USAGE, OneQueue, Output, RedisUrl, Timeout, fail, note, sync_client
+from .submit_terms import Durable, MaxQueued, Replicas, Terms
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, rich_markup_mode=None, help="Submit a job and print its answer."
@@ -47,6 +48,7 @@ class _How:
     wait: bool
     timeout: float | None
     deadline_in: float | None
+    terms: Terms
     output: Literal["text", "json"]
     stream: bool = False
 
@@ -64,6 +66,9 @@ def chat(
     deadline_in: DeadlineIn = None,
     job_id: Id = None,
     priority: PriorityOption = "normal",
+    max_queued: MaxQueued = None,
+    durable: Durable = False,
+    replicas: Replicas = 0,
     queue: OneQueue = None,
     output: Output = "text",
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
@@ -72,7 +77,8 @@ def chat(
     messages = [{"role": "system", "content": system}] if system is not None else []
     messages.append({"role": "user", "content": _text(text)})
     job = {"type": "chat", "model": model, "messages": messages, "id": job_id, "options": _options(option, num_predict)}
-    how = _How(redis_url, queue, priority, wait, timeout, deadline_in, output, _streams(stream, wait, output))
+    terms = Terms(max_queued, durable, replicas)
+    how = _How(redis_url, queue, priority, wait, timeout, deadline_in, terms, output, _streams(stream, wait, output))
     _send(job, how)
 
 
@@ -89,6 +95,9 @@ def generate(
     deadline_in: DeadlineIn = None,
     job_id: Id = None,
     priority: PriorityOption = "normal",
+    max_queued: MaxQueued = None,
+    durable: Durable = False,
+    replicas: Replicas = 0,
     queue: OneQueue = None,
     output: Output = "text",
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
@@ -96,7 +105,8 @@ def generate(
     """Have a model go on from a text."""
     job: dict[str, Any] = {"type": "generate", "model": model, "prompt": _text(text), "system": system, "id": job_id}
     job["options"] = _options(option, num_predict)
-    how = _How(redis_url, queue, priority, wait, timeout, deadline_in, output, _streams(stream, wait, output))
+    terms = Terms(max_queued, durable, replicas)
+    how = _How(redis_url, queue, priority, wait, timeout, deadline_in, terms, output, _streams(stream, wait, output))
     _send(job, how)
 
 
@@ -109,6 +119,9 @@ def embed(
     deadline_in: DeadlineIn = None,
     job_id: Id = None,
     priority: PriorityOption = "normal",
+    max_queued: MaxQueued = None,
+    durable: Durable = False,
+    replicas: Replicas = 0,
     queue: OneQueue = None,
     output: Output = "text",
     redis_url: RedisUrl = DEFAULT_REDIS_URL,
@@ -116,14 +129,22 @@ def embed(
     """Embed texts; one line of JSON per text."""
     given = [_text("-")] if not texts or texts == ["-"] else texts
     job = {"type": "embed", "model": model, "input": given, "id": job_id}
-    _send(job, _How(redis_url, queue, priority, wait, timeout, deadline_in, output))
+    terms = Terms(max_queued, durable, replicas)
+    _send(job, _How(redis_url, queue, priority, wait, timeout, deadline_in, terms, output))
 
 
 def _send(job: dict[str, Any], how: _How) -> None:
     with sync_client(how.redis_url) as client:
         if how.deadline_in is not None:
             job["deadline"] = client.now_ms() + int(how.deadline_in * 1_000)
-        ref = client.submit(job, queue=how.queue, priority=how.priority, stream=how.stream or None)
+        ref = client.submit(
+            job,
+            queue=how.queue,
+            priority=how.priority,
+            max_queued=how.terms.max_queued,
+            durable=how.terms.durability(),
+            stream=how.stream or None,
+        )
         if ref.duplicate:
             note(f"job {ref.id} was submitted before; this is not a new one")
         if not how.wait:

@@ -2,11 +2,28 @@
 
 from llmpool_contract import BadJob, BadName, Job, Message, Options, Priority, Result, Status
 
+from .batches import (
+    BadBatch,
+    Batch,
+    Batches,
+    BatchFile,
+    BatchState,
+    BatchStatus,
+    BatchTimeout,
+    OtherBatch,
+    Outcome,
+    RequestState,
+    UnknownBatch,
+)
 from .client import Client
 from .dead import DeadLetter, DeadLetters
+from .durability import Durability
 from .errors import (
     ClientError,
+    DurabilityUnavailable,
+    NotDurable,
     NotReplayable,
+    QueueFull,
     QueueRefused,
     QueueUnavailable,
     ResultTimeout,
@@ -15,29 +32,48 @@ from .errors import (
     UnreadableReply,
 )
 from .queues import QueueState
+from .refs import JobRef
 from .status import JobStatus
 from .streaming import End, Reset, StreamEvent, Text, Thinking
-from .submitting import JobRef
 from .sync import SyncClient
+from .why import Ask, JobFacts, Place, Progress, Where, WorkersSeen
 
 __all__ = [
+    "Ask",
+    "BadBatch",
     "BadJob",
     "BadName",
+    "Batch",
+    "BatchFile",
+    "BatchState",
+    "BatchStatus",
+    "BatchTimeout",
+    "Batches",
     "Client",
     "ClientError",
     "DeadLetter",
     "DeadLetters",
+    "Durability",
+    "DurabilityUnavailable",
     "End",
     "Job",
+    "JobFacts",
     "JobRef",
     "JobStatus",
     "Message",
+    "NotDurable",
     "NotReplayable",
     "Options",
+    "OtherBatch",
+    "Outcome",
+    "Place",
     "Priority",
+    "Progress",
+    "QueueFull",
     "QueueRefused",
     "QueueState",
     "QueueUnavailable",
+    "RequestState",
     "Reset",
     "Result",
     "ResultTimeout",
@@ -46,7 +82,10 @@ __all__ = [
     "SyncClient",
     "Text",
     "Thinking",
+    "UnknownBatch",
     "UnknownEntry",
     "UnknownJob",
     "UnreadableReply",
+    "Where",
+    "WorkersSeen",
 ]

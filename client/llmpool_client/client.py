@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -12,17 +10,21 @@ from typing import Any, Self
 from llmpool_contract import Job, Priority, QueueKeys, Result
 from llmpool_contract.keys import DEFAULT_QUEUES
 
+from .batches import Batches
 from .connection import Connections
 from .dead import DeadLetters
+from .durability import Durability
 from .errors import UnknownJob, redis_errors
-from .prepare import Prepared, id_from, prepare
-from .queues import QueueState, read_queue, redis_now_ms
+from .prepare import Prepared
+from .queues import QueueState, limit_queue, read_queue, redis_now_ms
+from .refs import JobRef
 from .scripts import LOOK
 from .settled import TURN_S, SettledEvents
 from .status import JobStatus, job_status, read_result
 from .streaming import BLOCK_S, StreamEvent, stream_events
-from .submitting import JobRef, Submitter
+from .submitting import Submitter, Terms, prepare_now
 from .waiting import wait_for_result
+from .why import FactFinder, JobFacts
 
 CANCEL_TTL_S = 86_400
 """Life of a wish to cancel, s: longer than a job may run."""
@@ -35,12 +37,18 @@ class Client:
     the id is looked for in the default ones. Each method may raise QueueUnavailable and QueueRefused.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, max_queued: int | None = None, durable: Durability | None = None) -> None:
+        """``max_queued``: no submit of this client lets more jobs than that wait in a queue. ``durable``: each submit
+        returns when Redis has confirmed so much."""
+        self._terms = Terms(max_queued, durable)
         self._connections = Connections(url)
         self._redis = self._connections.commands
         self._submitter = Submitter(self._redis)
         self._look = self._redis.register_script(LOOK)
+        self._finder = FactFinder(self._redis)
         self._settled = SettledEvents(self._connections.dedicated(TURN_S))
+        self.batches = Batches(self._connections)
+        """Files of requests in OpenAI's Batch format."""
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -71,20 +79,31 @@ class Client:
         *,
         queue: str | None = None,
         priority: Priority = "normal",
+        max_queued: int | None = None,
+        durable: Durability | None = None,
         **fields: Any,
     ) -> JobRef:
         """Check a job and push it; ``fields`` are a job's own and win over ``job``.
 
-        The queue is that of the job's type unless given. A repeat with the same id pushes nothing.
+        The queue is that of the job's type unless given. A repeat with the same id pushes nothing. ``max_queued``
+        and ``durable`` are in place of the client's own.
 
         Raises:
             BadJob, BadName: nothing was sent.
+            QueueFull: nothing was pushed.
+            NotDurable: it is pushed, and may not survive; DurabilityUnavailable: nothing was pushed.
         """
-        prepared = _prepare(job, fields, queue, priority)
-        return (await self._connections.ask(self._submitter.push([prepared])))[0]
+        terms = self._terms.instead(max_queued, durable)
+        return (await self._push([prepare_now(job, fields, queue, priority)], terms))[0]
 
     async def submit_many(
-        self, jobs: Iterable[Job | Mapping[str, Any]], *, queue: str | None = None, priority: Priority = "normal"
+        self,
+        jobs: Iterable[Job | Mapping[str, Any]],
+        *,
+        queue: str | None = None,
+        priority: Priority = "normal",
+        max_queued: int | None = None,
+        durable: Durability | None = None,
     ) -> list[JobRef]:
         """Check all jobs, then push them in few round trips; the answers are in the jobs' order.
 
@@ -92,9 +111,12 @@ class Client:
 
         Raises:
             BadJob, BadName: nothing was sent.
+            QueueFull, NotDurable: at the first 200 jobs or less that don't fit, or aren't confirmed; the error says
+                what is pushed.
+            DurabilityUnavailable: nothing was pushed.
         """
-        prepared = [_prepare(job, {}, queue, priority) for job in jobs]
-        return await self._connections.ask(self._submitter.push(prepared))
+        prepared = [prepare_now(job, {}, queue, priority) for job in jobs]
+        return await self._push(prepared, self._terms.instead(max_queued, durable))
 
     async def result(self, job: JobRef | str, *, queue: str | None = None, timeout: float | None = None) -> Result:
         """Wait for the result, up to ``timeout`` seconds (None: as long as it takes; 0: look once).
@@ -139,6 +161,17 @@ class Client:
             return JobStatus.UNKNOWN
         return await self._status(keys, job_id, cancel_ttl_s=0)
 
+    async def why(self, job: JobRef | str, *, queue: str | None = None, pool: str | None = None) -> JobFacts:
+        """Everything known of a job as of one moment: where it is, what it waits for, what its last error was.
+
+        Unlike the others this also finds a job that was pushed without this client, if it is among the first 10,000
+        of its queue. ``pool`` (``namespace/name``) adds what that pool's workers report.
+        """
+        job_id = job.id if isinstance(job, JobRef) else job
+        named = job.queue if isinstance(job, JobRef) else queue
+        queues = [QueueKeys(name) for name in ((named,) if named is not None else DEFAULT_QUEUES)]
+        return await self._connections.ask(self._finder.look(job_id, queues, pool))
+
     async def cancel(self, job: JobRef | str, *, queue: str | None = None) -> JobStatus:
         """Wish a job cancelled, queued or running. Returns how it stood: one that has ended stays as it ended."""
         job_id, keys = await self._locate(job, queue)
@@ -148,6 +181,10 @@ class Client:
         """What is in these queues now."""
         return [await self._connections.ask(read_queue(self._redis, QueueKeys(name))) for name in names]
 
+    async def limit_queue(self, queue: str, max_queued: int | None) -> None:
+        """Set the most jobs that any client may let wait in a queue; None lifts the limit."""
+        await self._connections.ask(limit_queue(self._redis, QueueKeys(queue), max_queued))
+
     def dead_letters(self, queue: str) -> DeadLetters:
         """One queue's dead letters."""
         return DeadLetters(self._connections, queue)
@@ -155,6 +192,9 @@ class Client:
     async def now_ms(self) -> int:
         """Unix ms by Redis' clock, which ``deadline`` is judged by."""
         return await self._connections.ask(redis_now_ms(self._redis))
+
+    async def _push(self, jobs: Sequence[Prepared], terms: Terms) -> list[JobRef]:
+        return await self._connections.ask(self._submitter.push(jobs, terms))
 
     async def _status(self, keys: QueueKeys, job_id: str, *, cancel_ttl_s: int) -> JobStatus:
         names = [keys.result(job_id), keys.id(job_id), keys.claimed, keys.cancel(job_id)]
@@ -173,11 +213,3 @@ class Client:
                 return job, keys
         looked = ", ".join(DEFAULT_QUEUES)
         raise UnknownJob(f"job {job}: not known in {looked}; name its queue if it was pushed without this client")
-
-
-def _prepare(
-    job: Job | Mapping[str, Any] | None, fields: Mapping[str, Any], queue: str | None, priority: str
-) -> Prepared:
-    now_s = time.time()
-    new_id = id_from(int(now_s * 1_000), random.getrandbits(80))
-    return prepare(job, fields, queue=queue, priority=priority, new_id=new_id, now_s=now_s)

@@ -1,6 +1,6 @@
 """The client's Lua. Every key is declared; types are checked first, since a script that fails is not rolled back."""
 
-_WANT = """
+WANT = """
 local function want(key, kind)
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= kind then
@@ -10,27 +10,50 @@ end
 """
 
 SUBMIT = (
-    _WANT
+    WANT
     + """
--- KEYS: ready list, stats, then a result key and an ids key per job.
--- ARGV: life of an ids key (s), then each job's JSON.
--- Answers 0 (pushed) or 1 (an id that is live or answered already) per job.
-local bad = want(KEYS[1], 'list') or want(KEYS[2], 'hash')
+-- KEYS: ready list, stats, high, normal, low, delayed, limits, then a result key and an ids key per job.
+-- ARGV: life of an ids key (s), most jobs that may wait ('': no limit of the caller's), then each job's JSON.
+-- Answers {1 where it is refused, then jobs that wait, limit (else zeros), {per job 0: new, 1: its id is live or
+-- answered already, 2: it is there before in this call}}. Refused, nothing is pushed. What waits is ready or delayed;
+-- what runs doesn't count.
+local bad = want(KEYS[1], 'list') or want(KEYS[2], 'hash') or want(KEYS[7], 'hash')
 if bad then return bad end
-local answers, dropped = {}, 0
-for n = 2, #ARGV do
-  local ids = KEYS[2 * n]
-  if redis.call('EXISTS', KEYS[2 * n - 1], ids) > 0 then
-    answers[n - 1] = 1
-    dropped = dropped + 1
+local limit = redis.call('HGET', KEYS[7], 'max_queued')
+if limit and not string.match(limit, '^%d+$') then
+  return redis.error_reply('ERR ' .. KEYS[7] .. ': max_queued is not a number of jobs')
+end
+limit = math.min(limit and tonumber(limit) or math.huge, tonumber(ARGV[2]) or math.huge)
+
+local found, new, seen = {}, 0, {}
+for n = 3, #ARGV do
+  local ids = KEYS[2 * n + 3]
+  if redis.call('EXISTS', KEYS[2 * n + 2], ids) > 0 then
+    found[n - 2] = 1
+  elseif seen[ids] then
+    found[n - 2] = 2
   else
-    redis.call('SET', ids, 'queued', 'EX', ARGV[1])
-    redis.call('RPUSH', KEYS[1], ARGV[n])
-    answers[n - 1] = 0
+    found[n - 2] = 0
+    seen[ids] = true
+    new = new + 1
   end
 end
+
+if new > 0 and limit < math.huge then
+  local waiting = redis.call('ZCARD', KEYS[6])
+  for n = 3, 5 do waiting = waiting + redis.call('LLEN', KEYS[n]) end
+  if waiting + new > limit then return { 1, waiting, limit, found } end
+end
+
+for n = 3, #ARGV do
+  if found[n - 2] == 0 then
+    redis.call('SET', KEYS[2 * n + 3], 'queued', 'EX', ARGV[1])
+    redis.call('RPUSH', KEYS[1], ARGV[n])
+  end
+end
+local dropped = #ARGV - 2 - new
 if dropped > 0 then redis.call('HINCRBY', KEYS[2], 'dropped_duplicates', dropped) end
-return answers
+return { 0, 0, 0, found }
 """
 )
 
@@ -38,7 +61,7 @@ LOOK = """
 -- KEYS: result, ids, claimed, cancel. ARGV: life of the wish to cancel (s, 0: only look), channel, job id.
 -- Answers the result, the ids key's value and whether its handle is claimed, all as of one moment.
 local result, mark, running = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2]), 0
-local handle = mark and string.match(mark, '^%S+ (%S+)$')
+local handle = mark and string.match(mark, '^%S+ (%S+)')
 if handle then running = redis.call('HEXISTS', KEYS[3], handle) end
 if not result and ARGV[1] ~= '0' then
   redis.call('SET', KEYS[4], '1', 'EX', ARGV[1])
@@ -48,7 +71,7 @@ return {result, mark, running}
 """
 
 REPLAY = (
-    _WANT
+    WANT
     + """
 -- KEYS: dead, ready list, stats, ids, then what the id left behind: result, cancel, stream.
 -- ARGV: entry, id, life of an ids key (s).
@@ -78,7 +101,7 @@ return 'replayed'
 )
 
 PURGE = (
-    _WANT
+    WANT
     + """
 -- KEYS: dead, stats. ARGV: first entry, last entry, how many at most. Answers how many went.
 local bad = want(KEYS[2], 'hash')

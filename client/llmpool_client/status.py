@@ -35,7 +35,7 @@ _ENDS = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, J
 
 
 def job_status(result: Result | None, mark: bytes | None, *, claimed: bool) -> JobStatus:
-    """Decide. ``mark`` is the ids key: ``queued``, or ``<origin> <handle>`` once claimed (``claimed``: still so)."""
+    """Decide. ``mark`` is the ids key: ``queued``, or ``mark.py``'s once claimed (``claimed``: still so)."""
     if result is not None:
         return JobStatus(result.status.value)
     if mark is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,11 +12,15 @@ from llmpool_contract import Job, Priority, Result
 from llmpool_contract.keys import DEFAULT_QUEUES
 from llmpool_contract.tasks import end_tasks
 
+from .batches import SyncBatches
 from .client import Client
+from .durability import Durability
 from .queues import QueueState
+from .refs import JobRef
 from .status import JobStatus
+from .stepping import Steps
 from .streaming import StreamEvent
-from .submitting import JobRef
+from .why import JobFacts
 
 T = TypeVar("T")
 
@@ -24,11 +28,13 @@ T = TypeVar("T")
 class SyncClient:
     """:class:`Client` with plain calls; see there. Safe to share between threads; not across a fork."""
 
-    def __init__(self, url: str) -> None:
-        self._client = Client(url)
+    def __init__(self, url: str, *, max_queued: int | None = None, durable: Durability | None = None) -> None:
+        self._client = Client(url, max_queued=max_queued, durable=durable)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="llmpool-client", daemon=True)
         self._thread.start()
+        self.batches = SyncBatches(self._client.batches, self._run)
+        """Files of requests in OpenAI's Batch format."""
 
     @classmethod
     def from_url(cls, url: str) -> Self:
@@ -63,16 +69,26 @@ class SyncClient:
         *,
         queue: str | None = None,
         priority: Priority = "normal",
+        max_queued: int | None = None,
+        durable: Durability | None = None,
         **fields: Any,
     ) -> JobRef:
         """As :meth:`Client.submit`."""
-        return self._run(self._client.submit(job, queue=queue, priority=priority, **fields))
+        terms: dict[str, Any] = {"max_queued": max_queued, "durable": durable}
+        return self._run(self._client.submit(job, queue=queue, priority=priority, **terms, **fields))
 
     def submit_many(
-        self, jobs: Iterable[Job | Mapping[str, Any]], *, queue: str | None = None, priority: Priority = "normal"
+        self,
+        jobs: Iterable[Job | Mapping[str, Any]],
+        *,
+        queue: str | None = None,
+        priority: Priority = "normal",
+        max_queued: int | None = None,
+        durable: Durability | None = None,
     ) -> list[JobRef]:
         """As :meth:`Client.submit_many`."""
-        return self._run(self._client.submit_many(jobs, queue=queue, priority=priority))
+        terms: dict[str, Any] = {"max_queued": max_queued, "durable": durable}
+        return self._run(self._client.submit_many(jobs, queue=queue, priority=priority, **terms))
 
     def result(self, job: JobRef | str, *, queue: str | None = None, timeout: float | None = None) -> Result:
         """As :meth:`Client.result`."""
@@ -82,7 +98,7 @@ class SyncClient:
         self, job: JobRef | str, *, queue: str | None = None, timeout: float | None = None
     ) -> Iterator[StreamEvent]:
         """As :meth:`Client.stream`; leaving the loop early closes the stream."""
-        events = _Events(self._client.stream(job, queue=queue, timeout=timeout))
+        events = Steps(self._client.stream(job, queue=queue, timeout=timeout))
         try:
             while (event := self._run(events.next())) is not None:
                 yield event
@@ -99,6 +115,10 @@ class SyncClient:
         """As :meth:`Client.status`."""
         return self._run(self._client.status(job, queue=queue))
 
+    def why(self, job: JobRef | str, *, queue: str | None = None, pool: str | None = None) -> JobFacts:
+        """As :meth:`Client.why`."""
+        return self._run(self._client.why(job, queue=queue, pool=pool))
+
     def cancel(self, job: JobRef | str, *, queue: str | None = None) -> JobStatus:
         """As :meth:`Client.cancel`."""
         return self._run(self._client.cancel(job, queue=queue))
@@ -106,6 +126,10 @@ class SyncClient:
     def queues(self, names: Iterable[str] = tuple(DEFAULT_QUEUES)) -> list[QueueState]:
         """As :meth:`Client.queues`."""
         return self._run(self._client.queues(names))
+
+    def limit_queue(self, queue: str, max_queued: int | None) -> None:
+        """As :meth:`Client.limit_queue`."""
+        self._run(self._client.limit_queue(queue, max_queued))
 
     def now_ms(self) -> int:
         """As :meth:`Client.now_ms`."""
@@ -117,23 +141,6 @@ class SyncClient:
             return future.result()
         finally:
             future.cancel()  # only undone work is: after Ctrl-C in this thread nothing goes on behind it
-
-
-class _Events:
-    """A stream whose interrupted step has ended before the stream is closed."""
-
-    def __init__(self, events: AsyncGenerator[StreamEvent, None]) -> None:
-        self._events = events
-        self._step: asyncio.Task[Any] | None = None
-
-    async def next(self) -> StreamEvent | None:
-        self._step = asyncio.current_task()
-        return await anext(self._events, None)
-
-    async def close(self) -> None:
-        if self._step is not None:
-            await end_tasks([self._step])
-        await self._events.aclose()
 
 
 async def _shut_down(client: Client) -> None:

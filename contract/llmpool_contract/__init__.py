@@ -2,13 +2,14 @@
 
 from .config import PoolConfig
 from .job import Job, JobType, Message, Options
-from .keys import PRIORITIES, BadName, PoolKeys, Priority, QueueKeys
+from .keys import PRIORITIES, BackendKeys, BadName, PoolKeys, Priority, QueueKeys
 from .parsing import BadJob, parse_job
-from .report import GPUReport, WorkerReport, WorkerState
+from .report import GPUReport, ModelReport, WorkerReport, WorkerState
 from .result import JobError, Result, Status, Timings, Usage
 
 __all__ = [
     "PRIORITIES",
+    "BackendKeys",
     "BadJob",
     "BadName",
     "GPUReport",
@@ -16,6 +17,7 @@ __all__ = [
     "JobError",
     "JobType",
     "Message",
+    "ModelReport",
     "Options",
     "PoolConfig",
     "PoolKeys",

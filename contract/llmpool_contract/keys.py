@@ -6,6 +6,7 @@ so all of a queue's keys share the slot of ``q`` itself and one script may touch
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +15,12 @@ Priority = Literal["high", "normal", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "normal", "low")
 
 DEFAULT_QUEUES = {"llm-chat": "chat", "llm-generate": "generate", "llm-embed": "embed"}
+
+_NAMES = (
+    *("high", "low", "claimed", "lease", "delayed", "dead", "stats", "events", "cancels"),
+    *("waiting", "turns", "used", "limits"),
+)
+"""Keys that are named as their fields are."""
 
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -43,13 +50,21 @@ class QueueKeys:
     """PUBSUB channel: the id of each job as it settles."""
     cancels: str = field(init=False)
     """PUBSUB channel: the id of each job that somebody wishes to cancel, so that its worker needn't poll."""
+    waiting: str = field(init=False)
+    """HASH model -> Unix ms since when its jobs have been passed over, because the model isn't in memory."""
+    turns: str = field(init=False)
+    """ZSET tenant -> Unix ms of its last claim: whose turn it is."""
+    used: str = field(init=False)
+    """HASH of what tenants used in this minute and the last one, where limits are set."""
+    limits: str = field(init=False)
+    """HASH of what producers keep to: ``max_queued``, the most jobs that may wait."""
 
     def __post_init__(self) -> None:
         if not _QUEUE_NAME.fullmatch(self.queue):
             raise BadName(
                 f"queue name: got {self.queue!r}, allowed are 1 to 128 letters, digits, '.', '_', ':' and '-'"
             )
-        for name in ("high", "low", "claimed", "lease", "delayed", "dead", "stats", "events", "cancels"):
+        for name in _NAMES:
             object.__setattr__(self, name, f"{{{self.queue}}}:{name}")
 
     @property
@@ -67,7 +82,7 @@ class QueueKeys:
         return self.queue if priority == "normal" else f"{{{self.queue}}}:{priority}"
 
     def id(self, job_id: str) -> str:
-        """STRING with TTL: ``<origin> <handle>`` of the live job of this id, or ``queued``: makes an id idempotent."""
+        """STRING with TTL: ``queued`` or ``mark.py``'s mark of the live job of this id: makes an id idempotent."""
         return f"{{{self.queue}}}:ids:{job_id}"
 
     def result(self, job_id: str) -> str:
@@ -82,9 +97,30 @@ class QueueKeys:
         """STRING with TTL: somebody wishes this job cancelled."""
         return f"{{{self.queue}}}:cancel:{job_id}"
 
+    def cache(self, digest: str) -> str:
+        """STRING with TTL: an answer, under the hash of all that decides it. Workers alone know its form."""
+        return f"{{{self.queue}}}:cache:{digest}"
+
     def settled(self, token: str) -> str:
         """STRING with a short TTL: what one settle call answered, for a repeat of the same call."""
         return f"{{{self.queue}}}:settled:{token}"
+
+    @property
+    def batches(self) -> str:
+        """ZSET batch id -> end of its record's life, Unix ms by Redis' clock."""
+        return f"{{{self.queue}}}:batches"
+
+    def batch(self, batch_id: str) -> str:
+        """HASH with TTL: a batch's record."""
+        return f"{{{self.queue}}}:batch:{batch_id}"
+
+    def batch_ids(self, batch_id: str) -> str:
+        """LIST with TTL: the custom ids of a batch's requests, in its file's order."""
+        return f"{{{self.queue}}}:batch:{batch_id}:ids"
+
+    def batch_faults(self, batch_id: str) -> str:
+        """HASH with TTL: custom id of a request that can't be run -> why, as JSON."""
+        return f"{{{self.queue}}}:batch:{batch_id}:faults"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +143,40 @@ class PoolKeys:
     def config(self) -> str:
         """HASH: what the operator tells the workers (``config.py``)."""
         return f"{{pool:{self.pool}}}:config"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendKeys:
+    """The keys by which workers that share one model server meet. ``server``: a hash of its address."""
+
+    server: str
+
+    @classmethod
+    def of(cls, url: str) -> BackendKeys:
+        """The keys for a server's base URL: same address, same keys, whatever the pool."""
+        return cls(hashlib.blake2b(url.rstrip("/").lower().encode(), digest_size=8).hexdigest())
+
+    @property
+    def members(self) -> str:
+        """HASH worker -> its report on this server as JSON."""
+        return f"{{backend:{self.server}}}:members"
+
+    @property
+    def alive(self) -> str:
+        """ZSET worker -> end of its membership, Unix ms by Redis' clock."""
+        return f"{{backend:{self.server}}}:alive"
+
+    @property
+    def plan(self) -> str:
+        """HASH: the leader, its lease, and which models are open (``backend.py``)."""
+        return f"{{backend:{self.server}}}:plan"
+
+    @property
+    def permits(self) -> str:
+        """HASH ``model LF worker`` -> places of its shared limit: held, and how more are waited for (``sync.lua``)."""
+        return f"{{backend:{self.server}}}:permits"
+
+    @property
+    def news(self) -> str:
+        """PUBSUB channel: something changed, ask at once."""
+        return f"{{backend:{self.server}}}:news"

@@ -39,7 +39,7 @@ def parse_job(body: bytes, *, max_bytes: int = JOB_MAX_BYTES) -> Job:
     """
     if len(body) > max_bytes:
         raise BadJob("too_large", f"job: {len(body)} bytes, allowed are {max_bytes} (JOB_MAX_BYTES)")
-    value = _parse_json(body)
+    value = strict_json(body)
     if not isinstance(value, dict):
         raise BadJob("not_json", f"job: wanted a JSON object, got {_json_type(value)}")
     job_id = _readable_id(value)
@@ -53,7 +53,12 @@ def parse_job(body: bytes, *, max_bytes: int = JOB_MAX_BYTES) -> Job:
         raise
 
 
-def _parse_json(body: bytes) -> Any:
+def strict_json(body: bytes) -> Any:
+    """One JSON value, as :func:`parse_job` reads it before it looks at the fields.
+
+    Raises:
+        BadJob: ``not_json``.
+    """
     try:
         text = body.decode("utf-8")
         value = json.loads(

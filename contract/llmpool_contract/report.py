@@ -31,6 +31,18 @@ class GPUReport(BaseModel):
     memory_total_bytes: int | None = None
 
 
+class ModelReport(BaseModel):
+    """One model that a worker should hold, or tried to."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    state: str
+    """``ready``, ``loading``, ``waiting`` or ``failed``."""
+    error: str | None = None
+    """Why it failed: a code of ours, and words of ours."""
+
+
 class WorkerReport(BaseModel):
     """One worker's state, the value of its field in ``{pool:NS/NAME}:workers``.
 
@@ -53,6 +65,9 @@ class WorkerReport(BaseModel):
     """Settled jobs, averaged over the last minute of work."""
     tokens_per_second: float | None = None
     resident_models: list[str] | None = None
+    """Models in the server's memory. None: not known, or the server doesn't tell."""
+    models: list[ModelReport] | None = None
+    """The preload list, and what has become of each."""
     cpu: float | None = None
     """Cores in use by this process, 1.0 is one whole core."""
     memory_bytes: int | None = None

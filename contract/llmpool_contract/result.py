@@ -31,6 +31,8 @@ class Usage(_Part):
 
     input_tokens: int | None = None
     output_tokens: int | None = None
+    shared: bool | None = None
+    """True: ``input_tokens`` is that of embedding calls which other jobs' inputs were in too."""
 
 
 class Timings(_Part):
@@ -69,7 +71,11 @@ class Result(_Part):
     timings: Timings | None = None
     attempts: int = 0
     """Times a model was asked, this last one included."""
+    cached: bool | None = None
+    """True: the answer is that of an earlier job that asked the same, and ``usage`` is what it took then."""
     error: JobError | None = None
+    flags: list[str] | None = None
+    """What content rules have to say of the job: ids of rules that flag, ``hook:...``, ``hook_unavailable``."""
     worker: str | None = None
     handle: str | None = None
     """The claim that settled the job: the fence against a late second answer."""

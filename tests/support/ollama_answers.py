@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from typing import Any
 
+from tests.support.ollama_scheduler import Waits
+
 NS = 1_000_000_000
 DURATION = re.compile(r"-?(\d+(\.\d+)?(ns|us|ms|s|m|h))+")
 DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
@@ -24,11 +26,17 @@ class BadRequestError(ValueError):
 
 
 def answer_tokens(path: str, body: Mapping[str, Any], natural: int) -> tuple[list[str], str]:
-    """The answer's tokens and its done_reason: the prompt's last words over and over, `options.num_predict` of them."""
-    words = _prompt(path, body).split()[-16:] or ["yes"]
-    limit = (body.get("options") or {}).get("num_predict")
-    count, reason = (int(limit), "length") if limit and limit > 0 else (natural, "stop")
-    return [f"{word} " for word in islice(cycle(words), count)], reason
+    """The answer's tokens and its done_reason: the prompt's last words over and over, `natural` of them unless
+    `options.num_predict` cuts it shorter."""
+    words = answer_words(path, body)
+    limit = int((body.get("options") or {}).get("num_predict") or 0)
+    cut = 0 < limit < natural
+    count = limit if cut else natural
+    return [f"{word} " for word in islice(cycle(words), count)], "length" if cut else "stop"
+
+
+def answer_words(path: str, body: Mapping[str, Any]) -> list[str]:
+    return _prompt(path, body).split()[-16:] or ["yes"]
 
 
 def prompt_words(path: str, body: Mapping[str, Any]) -> int:
@@ -49,13 +57,14 @@ def text_part(path: str, model: str, text: str) -> dict[str, Any]:
     return {**head, "message": {"role": "assistant", "content": text}, "done": False}
 
 
-def final_part(prompt: int, tokens: int, delay_s: float, reason: str) -> dict[str, Any]:
+def final_part(prompt: int, tokens: int, delay_s: float, reason: str, waits: Waits) -> dict[str, Any]:
     """The counters of the last object; durations in nanoseconds, zeros left out as Ollama leaves them out."""
+    load_ns = LOAD_NS + int(waits.load_s * NS)
     prompt_ns = prompt * PROMPT_NS_PER_WORD
     eval_ns = int(tokens * max(delay_s, 1e-5) * NS)
     counters = {
-        "total_duration": LOAD_NS + prompt_ns + eval_ns,
-        "load_duration": LOAD_NS,
+        "total_duration": load_ns + int(waits.slot_s * NS) + prompt_ns + eval_ns,
+        "load_duration": load_ns,
         "prompt_eval_count": prompt,
         "prompt_eval_duration": prompt_ns,
         "eval_count": tokens,
@@ -98,10 +107,9 @@ def keep_alive_seconds(given: Any) -> float | None:
     return -seconds if given.startswith("-") else seconds
 
 
-def model_details(name: str, capabilities: Sequence[str], *, loaded: bool = False) -> dict[str, Any]:
-    """One entry of /api/tags, of /api/ps (`loaded`), and the answer of /api/show."""
+def model_details(name: str, capabilities: Sequence[str], size: int, *, loaded: bool = False) -> dict[str, Any]:
+    """One entry of /api/tags, of /api/ps (`loaded`), and the answer of /api/show. `size` in bytes."""
     now = datetime.now(UTC)
-    size = 300_000_000
     entry: dict[str, Any] = {
         "name": name,
         "model": name,
@@ -117,6 +125,15 @@ def model_details(name: str, capabilities: Sequence[str], *, loaded: bool = Fals
             "expires_at": _timestamp(now + timedelta(minutes=5)),
         }
     return {**entry, "modified_at": _timestamp(now), "capabilities": list(capabilities)}
+
+
+def pull_lines(name: str, size: int, steps: int = 4) -> list[dict[str, Any]]:
+    """What /api/pull says on its way, the word that it is whole included."""
+    digest = f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
+    layer = {"status": f"pulling {digest[7:19]}", "digest": digest, "total": size}
+    parts = [{**layer, "completed": size * n // steps} for n in range(1, steps + 1)]
+    last = [{"status": status} for status in ("verifying sha256 digest", "writing manifest", "success")]
+    return [{"status": "pulling manifest"}, layer, *parts, *last]
 
 
 def _timestamp(when: datetime) -> str:

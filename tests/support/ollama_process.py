@@ -57,7 +57,7 @@ class OllamaProcess:
         self._call("/_script", {})
 
     def seen(self) -> dict[str, Any]:
-        """What Seen.to_json gives: calls, count by model, loads, running, max_concurrent."""
+        """What Seen.to_json gives: calls, count by model, loads, changes of memory, swap races, running, and peaks."""
         seen: dict[str, Any] = self._call("/_seen")
         return seen
 

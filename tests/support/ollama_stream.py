@@ -1,64 +1,94 @@
 """A streamed answer of the scripted Ollama, and where it breaks."""
 
 import asyncio
-import json
 import socket
 import struct
+from collections.abc import Mapping
+from itertools import count
 from typing import Any
 
 from aiohttp import web
 
-from tests.support.ollama_answers import answer_tokens, final_part, prompt_words, text_part
+from tests.support.ollama_answers import answer_tokens, answer_words, final_part, prompt_words
+from tests.support.ollama_scheduler import Waits
 from tests.support.ollama_script import Fault, Rule, Script
+from tests.support.ollama_wire import Wire
+
+BIG_LINE_BYTES = 10_000_000
+BIG_LINE_PIECE = b"x" * 100_000
 
 
 class Stream:
     """One streamed answer: a line for each token, then the final line, with at most one fault on the way."""
 
-    def __init__(self, script: Script, request: web.Request, body: dict[str, Any], rule: Rule | None) -> None:
+    def __init__(self, request: web.Request, path: str, body: Mapping[str, Any], wire: Wire, rule: Rule | None) -> None:
         self._request = request
-        self._body = body
+        self._path, self._body = path, body
+        self._wire = wire
         self._rule = rule
-        self._delay_s = token_delay(script, rule)
-        self._tokens, self._reason = answer_tokens(request.path, body, script.tokens)
-        self._response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        self._response = web.StreamResponse(headers={"Content-Type": wire.content_type})
 
-    async def run(self) -> web.StreamResponse:
+    async def run(self, script: Script, waits: Waits) -> web.StreamResponse:
+        delay_s = token_delay(script, self._rule)
+        tokens, reason = answer_tokens(self._path, self._body, script.tokens)
+        breaks_at = None if self._rule is None else min(self._rule.after_tokens, len(tokens))
         await self._response.prepare(self._request)
-        for number, token in enumerate(self._tokens):
-            if self._rule is not None and number == self._rule.after_tokens and await self._break(self._rule):
+        for number, token in enumerate([*tokens, None]):
+            if number == breaks_at and self._rule is not None and await self._break(self._rule, delay_s):
                 return self._response
-            if self._delay_s:
-                await asyncio.sleep(self._delay_s)
-            await self._line(text_part(self._request.path, self._body["model"], token))
-        if self._rule is not None and self._rule.after_tokens >= len(self._tokens) and await self._break(self._rule):
-            return self._response
-        await self._line({**text_part(self._request.path, self._body["model"], ""), **self._final()})
+            if token is not None:
+                await self._say(token, delay_s)
+        words = prompt_words(self._path, self._body)
+        await self._response.write(self._wire.end(final_part(words, len(tokens), delay_s, reason, waits)))
         await self._response.write_eof()
         return self._response
 
-    def _final(self) -> dict[str, Any]:
-        words = prompt_words(self._request.path, self._body)
-        return final_part(words, len(self._tokens), self._delay_s, self._reason)
+    async def _say(self, token: str, delay_s: float) -> None:
+        if delay_s:
+            await asyncio.sleep(delay_s)
+        await self._response.write(self._wire.part(token))
 
-    async def _break(self, rule: Rule) -> bool:
+    async def _break(self, rule: Rule, delay_s: float) -> bool:
         """Do what the rule says in the middle of the stream; True if the stream is over with it."""
-        if rule.fault is Fault.SLOW:
-            return False
-        if rule.fault is Fault.STALL:
-            await asyncio.Event().wait()  # until the client goes away
-        if rule.fault is Fault.CLOSE:
-            reset(self._request)
-        if rule.fault is Fault.ERROR_LINE:
-            await self._line({"error": rule.message})
-        if rule.fault is Fault.HALF_LINE:
-            line = json.dumps(text_part(self._request.path, self._body["model"], "half"))
-            await self._response.write(line[: len(line) // 2].encode())
+        match rule.fault:
+            case Fault.SLOW:
+                return False
+            case Fault.STALL:
+                await asyncio.Event().wait()  # until the client goes away
+            case Fault.DRIP:
+                await self._drip(rule.delay_s)
+            case Fault.ENDLESS:
+                await self._go_on(delay_s)
+            case Fault.CLOSE:
+                reset(self._request)
+            case Fault.BIG_LINE:
+                await self._big_line()
+            case Fault.ERROR_LINE:
+                await self._response.write(self._wire.error(rule.message))
+            case Fault.HALF_LINE:
+                line = self._wire.part("half")
+                await self._response.write(line[: len(line) // 2])
         await self._response.write_eof()  # NO_DONE is only this
         return True
 
-    async def _line(self, part: dict[str, Any]) -> None:
-        await self._response.write(json.dumps(part).encode() + b"\n")
+    async def _drip(self, delay_s: float) -> None:
+        line = self._wire.part("drop " * 10_000)
+        for at in range(len(line) - 1):
+            await self._response.write(line[at : at + 1])
+            await asyncio.sleep(delay_s)
+
+    async def _go_on(self, delay_s: float) -> None:
+        words = answer_words(self._path, self._body)
+        for number in count():
+            await self._say(f"{words[number % len(words)]} ", delay_s)
+            await asyncio.sleep(0)  # a client that hangs up is noticed here
+
+    async def _big_line(self) -> None:
+        head, tail = self._wire.part("\0").split(b"\\u0000")
+        await self._response.write(head)
+        for _ in range(BIG_LINE_BYTES // len(BIG_LINE_PIECE)):
+            await self._response.write(BIG_LINE_PIECE)
+        await self._response.write(tail)
 
 
 def token_delay(script: Script, rule: Rule | None) -> float:
@@ -72,3 +102,10 @@ def reset(request: web.Request) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         request.transport.abort()
     raise ConnectionResetError("scripted: close")
+
+
+def hang_up(request: web.Request) -> None:
+    """Close the connection in good order, without a word."""
+    if request.transport is not None:
+        request.transport.close()
+    raise ConnectionResetError("scripted: no headers")

@@ -2,34 +2,28 @@
 
 In process: `async with ScriptedOllama(script) as ollama: ollama.url`. As a program of its own:
 `python -m tests.support.scripted_ollama --port 0 --print-url`, driven by `POST /_script` (a Script as JSON; an empty
-object is the default one; what was seen is forgotten) and read by `GET /_seen`.
+object is the default one; what was seen is forgotten) and read by `GET /_seen`. It also speaks OpenAI's API, as Ollama
+does, and tells by `/metrics` what vLLM tells there of its queue.
 """
 
 import argparse
 import asyncio
-import json
 import sys
 from typing import Any, Self
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
-from tests.support.ollama_answers import (
-    BadRequestError,
-    answer_tokens,
-    embeddings,
-    final_part,
-    input_texts,
-    keep_alive_seconds,
-    model_details,
-    prompt_words,
-    text_part,
-)
-from tests.support.ollama_script import Fault, Rule, Script, Seen, folded
-from tests.support.ollama_stream import Stream, reset, token_delay
+from llmpool_contract.models import folded
+from tests.support.ollama_answering import Answering, json_body, refusals
+from tests.support.ollama_answers import BadRequestError, model_details, pull_lines
+from tests.support.ollama_faults import NO_SUCH_FILE
+from tests.support.ollama_scheduler import Scheduler
+from tests.support.ollama_script import Script
+from tests.support.ollama_seen import Seen
+from tests.support.ollama_wire import CHAT, EMBED, GENERATE, V1, OllamaWire
 
 VERSION = "0.17.4"
-CHAT, GENERATE, EMBED = "/api/chat", "/api/generate", "/api/embed"
+DEFAULT_SIZE = 300_000_000
 
 
 class ScriptedOllama:
@@ -38,13 +32,21 @@ class ScriptedOllama:
     def __init__(self, script: Script | None = None, *, port: int = 0) -> None:
         self.script = script or Script()
         self.seen = Seen()
-        self._loaded: set[str] = set()
+        self.scheduler = Scheduler(self)
+        self._pulled: dict[str, tuple[str, ...]] = {}
+        self._deleted: set[str] = set()
         self._port = port
         self._runner: web.AppRunner | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def models(self) -> dict[str, tuple[str, ...]]:
+        """Those of the script, and what was pulled and deleted since."""
+        there = {folded(name): kinds for name, kinds in self.script.models.items()} | self._pulled
+        return {name: kinds for name, kinds in there.items() if name not in self._deleted}
 
     async def __aenter__(self) -> Self:
         # Like Ollama, end the generation when its client goes away.
@@ -59,17 +61,20 @@ class ScriptedOllama:
             await self._runner.cleanup()
 
     def _app(self) -> web.Application:
-        app = web.Application(client_max_size=256 * 2**20, middlewares=[_refusals])
+        app = web.Application(client_max_size=256 * 2**20, middlewares=[refusals])
+        answering = Answering(self)
+        app.add_routes([web.post(path, answering.handle) for path in (CHAT, GENERATE, EMBED, *V1)])
         app.add_routes(
             [
                 web.get("/", self._alive),
-                web.post(CHAT, self._model_call),
-                web.post(GENERATE, self._model_call),
-                web.post(EMBED, self._model_call),
                 web.get("/api/tags", self._tags),
                 web.get("/api/ps", self._ps),
                 web.post("/api/show", self._show),
+                web.post("/api/pull", self._pull),
+                web.delete("/api/delete", self._delete),
                 web.get("/api/version", self._version),
+                web.get("/v1/models", self._v1_models),
+                web.get("/metrics", self._metrics),
                 web.post("/_script", self._set_script),
                 web.get("/_seen", self._tell_seen),
             ]
@@ -83,166 +88,79 @@ class ScriptedOllama:
         return web.json_response({"version": VERSION})
 
     async def _tags(self, _request: web.Request) -> web.Response:
-        models = [model_details(name, kinds) for name, kinds in self.script.models.items()]
-        return web.json_response({"models": models})
+        return web.json_response({"models": [self._details(name) for name in self.models]})
 
     async def _ps(self, _request: web.Request) -> web.Response:
-        names = sorted(self._loaded & self.script.models.keys())
-        loaded = [model_details(name, self.script.models[name], loaded=True) for name in names]
-        return web.json_response({"models": loaded})
+        return web.json_response({"models": [self._details(name, loaded=True) for name in self.scheduler.loaded]})
 
     async def _show(self, request: web.Request) -> web.Response:
-        body = await _json_body(request)
+        return web.json_response(self._details(self._existing(await json_body(request))))
+
+    async def _pull(self, request: web.Request) -> web.StreamResponse:
+        """What the script has or lets be pulled; each line after its share of `pull_s`."""
+        body = await json_body(request)
         name = folded(str(body.get("model") or body.get("name") or ""))
-        if name not in self.script.models:
-            return _error(404, f"model '{body.get('model')}' not found")
-        return web.json_response(model_details(name, self.script.models[name]))
+        kinds = self.script.pullable.get(name) or self.models.get(name)
+        wire, response = OllamaWire(request.path, name), web.StreamResponse()
+        await response.prepare(request)
+        if kinds is None:
+            await response.write(wire.line({"status": "pulling manifest"}) + wire.error(NO_SUCH_FILE))
+            return response
+        lines = pull_lines(name, self._size(name))
+        for line in lines[:-1]:
+            await response.write(wire.line(line))
+            await asyncio.sleep(self.script.pull_s / len(lines))
+        self._pulled[name] = kinds
+        self._deleted.discard(name)
+        await response.write(wire.line(lines[-1]))
+        return response
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        name = self._existing(await json_body(request))
+        self._deleted.add(name)
+        self.scheduler.unload(name)
+        return web.Response()
+
+    async def _v1_models(self, _request: web.Request) -> web.Response:
+        rows = [{"id": name, "object": "model", "owned_by": "library"} for name in self.models]
+        return web.json_response({"object": "list", "data": rows})
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        """A gauge for each model, as vLLM has them."""
+        lines = []
+        for name in self.models:
+            running = self.scheduler.in_slots(name)
+            waiting = self.seen.running(name) - running + self.script.others_waiting
+            lines += [
+                f'vllm:num_requests_running{{engine="0",model_name="{name}"}} {running}.0',
+                f'vllm:num_requests_waiting{{engine="0",model_name="{name}"}} {waiting}.0',
+            ]
+        return web.Response(text="\n".join(lines) + "\n")
+
+    def _existing(self, body: dict[str, Any]) -> str:
+        given = str(body.get("model") or body.get("name") or "")
+        if folded(given) not in self.models:
+            raise BadRequestError(f"model '{given}' not found", status=404)
+        return folded(given)
+
+    def _details(self, name: str, *, loaded: bool = False) -> dict[str, Any]:
+        return model_details(name, self.models.get(name, ()), self._size(name), loaded=loaded)
+
+    def _size(self, name: str) -> int:
+        return self.script.sizes.get(name, DEFAULT_SIZE)
 
     async def _set_script(self, request: web.Request) -> web.Response:
         try:
             self.script = Script.from_json(await request.json())
         except (ValueError, TypeError, KeyError) as error:
-            return _error(400, f"script: {error}")
-        self.seen = Seen()
-        self._loaded.clear()
+            raise BadRequestError(f"script: {error}") from error
+        self.seen, self.scheduler = Seen(), Scheduler(self)
+        self._pulled.clear()
+        self._deleted.clear()
         return web.json_response({})
 
     async def _tell_seen(self, _request: web.Request) -> web.Response:
         return web.json_response(self.seen.to_json())
-
-    async def _model_call(self, request: web.Request) -> web.StreamResponse:
-        """Any request to a model: refused as Ollama refuses it, a load, or an answer under the script's rules."""
-        body = await _json_body(request)
-        model = self._checked_model(request.path, body)
-        if _is_load(request.path, body):
-            return self._load(request.path, model, body)
-        call = self.seen.begin(request.path, model, body)
-        try:
-            rule = self.script.rule_for(model, self.seen)
-            call.fault = None if rule is None else rule.fault.value
-            answer = await self._answer(request, model, body, rule)
-        except (asyncio.CancelledError, ConnectionError):
-            call.outcome = "fault" if call.fault == Fault.CLOSE else "client gone"
-            raise
-        else:
-            call.outcome = "answered" if rule is None or rule.fault is Fault.SLOW else "fault"
-            return answer
-        finally:
-            self.seen.end(call)
-
-    def _checked_model(self, path: str, body: dict[str, Any]) -> str:
-        given = body.get("model")
-        if not given and path == CHAT:
-            raise BadRequestError("model is required")
-        name = folded(str(given or ""))
-        if name not in self.script.models:
-            raise BadRequestError(f"model '{given or ''}' not found", status=404)
-        keep_alive_seconds(body.get("keep_alive"))
-        needed = {CHAT: "completion", GENERATE: "completion", EMBED: "embedding"}[path]
-        kinds = self.script.models[name]
-        if needed not in kinds and not (path == GENERATE and _is_unload(body)):
-            raise BadRequestError(f'"{given}" does not support {path.removeprefix("/api/")}')
-        return name
-
-    def _load(self, path: str, model: str, body: dict[str, Any]) -> web.Response:
-        """An empty prompt is a command: load the model, or unload it with keep_alive 0."""
-        if _is_unload(body):
-            self._loaded.discard(model)
-            reason = "unload"
-        else:
-            self._loaded.add(model)
-            reason = "load"
-        self.seen.loads.append((model, reason))
-        if path == EMBED:
-            return web.json_response({"model": body["model"], "embeddings": []})
-        return web.json_response({**text_part(path, body["model"], ""), "done": True, "done_reason": reason})
-
-    async def _answer(
-        self, request: web.Request, model: str, body: dict[str, Any], rule: Rule | None
-    ) -> web.StreamResponse:
-        self._loaded.add(model)
-        fault = None if rule is None else rule.fault
-        if fault is Fault.ERROR:
-            return _error(500, "model runner has unexpectedly stopped, this may be due to resource limitations")
-        if fault is Fault.BUSY:
-            return _error(503, "server busy, please try again.  maximum pending requests exceeded")
-        if request.path == EMBED:
-            return await self._embed(request, body, rule)
-        if body.get("stream", True):
-            return await Stream(self.script, request, body, rule).run()
-        return await self._whole(request, body, rule)
-
-    async def _embed(self, request: web.Request, body: dict[str, Any], rule: Rule | None) -> web.Response:
-        texts = input_texts(body["input"])
-        if broken := await self._fault_of_whole(request, rule):
-            return broken
-        if rule is not None and rule.fault is Fault.SLOW:
-            await asyncio.sleep(rule.delay_s)
-        words = sum(len(text.split()) for text in texts)
-        vectors = embeddings(texts, body.get("dimensions") or self.script.dimensions)
-        answer = {"model": body["model"], "embeddings": vectors, "total_duration": 1000000, "load_duration": 1000}
-        return web.json_response({**answer, "prompt_eval_count": words})
-
-    async def _whole(self, request: web.Request, body: dict[str, Any], rule: Rule | None) -> web.Response:
-        """An answer in one object (`stream: false`)."""
-        if broken := await self._fault_of_whole(request, rule):
-            return broken
-        tokens, reason = answer_tokens(request.path, body, self.script.tokens)
-        delay_s = token_delay(self.script, rule)
-        await asyncio.sleep(delay_s * len(tokens))
-        final = final_part(prompt_words(request.path, body), len(tokens), delay_s, reason)
-        text = text_part(request.path, body["model"], "".join(tokens))
-        if rule is not None and rule.fault is Fault.NO_DONE:
-            return web.json_response(text)
-        return web.json_response({**text, **final})
-
-    async def _fault_of_whole(self, request: web.Request, rule: Rule | None) -> web.Response | None:
-        """The faults of an answer that has no middle: no answer at all, a dead connection, half a body, a status."""
-        fault = None if rule is None else rule.fault
-        if fault is Fault.STALL:
-            await asyncio.Event().wait()
-        if fault is Fault.CLOSE:
-            reset(request)
-        if fault is Fault.HALF_LINE:
-            return web.Response(text='{"model": "half', content_type="application/json")
-        if rule is not None and fault is Fault.ERROR_LINE:
-            return _error(500, rule.message)
-        return None
-
-
-def _is_load(path: str, body: dict[str, Any]) -> bool:
-    field = {CHAT: "messages", GENERATE: "prompt", EMBED: "input"}[path]
-    return not body.get(field)
-
-
-def _is_unload(body: dict[str, Any]) -> bool:
-    return not body.get("prompt") and not body.get("messages") and keep_alive_seconds(body.get("keep_alive")) == 0
-
-
-@web.middleware
-async def _refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """What Ollama refuses, as it says so."""
-    try:
-        return await handler(request)
-    except BadRequestError as error:
-        return _error(error.status, str(error))
-
-
-async def _json_body(request: web.Request) -> dict[str, Any]:
-    raw = await request.read()
-    if not raw:
-        raise BadRequestError("missing request body")
-    try:
-        body = json.loads(raw)
-    except ValueError as error:
-        raise BadRequestError(str(error)) from error
-    if not isinstance(body, dict):
-        raise BadRequestError(f"json: cannot unmarshal {type(body).__name__} into Go value")
-    return body
-
-
-def _error(status: int, message: str) -> web.Response:
-    return web.json_response({"error": message}, status=status)
 
 
 async def serve(port: int, *, print_url: bool) -> None:

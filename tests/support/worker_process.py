@@ -8,7 +8,8 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,6 +57,9 @@ class WorkerProcess:
 
     def start(self) -> None:
         self.child.start()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
         self.child.wait_until(lambda: self.get("/health/ready")[0] == 200, START_TIMEOUT_S, "readiness")
 
     def signal(self, number: signal.Signals) -> None:
@@ -83,6 +87,22 @@ class WorkerProcess:
     @property
     def log(self) -> str:
         return self.child.log.read_text() if self._folder.exists() else self._log
+
+
+@contextmanager
+def crew(count: int, redis_url: str, **env: str) -> Iterator[list[WorkerProcess]]:
+    """Several workers, `w1` and so on, that start at the same time."""
+    workers = [WorkerProcess(redis_url, worker_id=f"w{n}", **env) for n in range(1, count + 1)]
+    try:
+        for worker in workers:
+            worker.child.start()
+        for worker in workers:
+            worker.wait_ready()
+        yield workers
+    finally:
+        for worker in workers:
+            worker.child.kill()
+            worker.remove()
 
 
 def chat_job(job_id: str, text: str = "hello there", **fields: Any) -> str:

@@ -145,6 +145,8 @@ def test_process_is_scripted_over_http(ollama: OllamaProcess):
         "calls": [],
         "count": {},
         "loads": [],
+        "changes": [],
+        "swap_races": 0,
         "running": 0,
         "max_concurrent": {},
         "max_concurrent_all": 0,

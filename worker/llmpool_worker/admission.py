@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
 from llmpool_contract import BadJob, Job, JobError, JobType, QueueKeys, Status, parse_job
+from llmpool_contract.models import is_cloud as is_cloud
 
 from .answer import unanswered
 from .clock import RedisClock
+from .filters import Limits, exceeded
 from .held import HeldJob
 from .queue.store import QueueStore
 from .queue.types import Claim, Settlement, Verdict
+from .routing import Chains
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,27 +28,38 @@ class Refused:
     job_id: str | None
 
 
-def read(claim: Claim, only_type: JobType | None, max_bytes: int, max_deliveries: int) -> Job | Refused:
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What is refused before a model is asked."""
+
+    queues: Mapping[QueueKeys, JobType | None]
+    job_max_bytes: int
+    max_deliveries: int
+    chains: Chains
+    limits: Limits
+    worker: str
+
+
+def read(claim: Claim, rules: Rules) -> Job | Refused:
     """Parse a claim's body. Pure. A job that keeps killing its workers is refused once its id is read."""
     try:
-        job = parse_job(claim.element.body, max_bytes=max_bytes)
+        job = parse_job(claim.element.body, max_bytes=rules.job_max_bytes)
     except BadJob as bad:
         return Refused(bad.code, bad.reason, bad.job_id)
     job_id = job.id or claim.job_id
-    if claim.element.deliveries > max_deliveries:
+    if claim.element.deliveries > rules.max_deliveries:
         tried = claim.element.deliveries - 1
         return Refused("poison", f"{tried} workers in a row died with this job or lost it (MAX_DELIVERIES)", job_id)
-    if cloud := next((name for name in (job.model, *(job.fallback_models or ())) if is_cloud(name)), None):
-        return Refused("invalid", f"model: got {cloud}: Ollama would send it to a server outside", job_id)
+    only_type = rules.queues[claim.keys]
     if only_type is not None and job.type != only_type:
         return Refused("invalid", f"type: got {job.type}, queue {claim.keys.queue} takes {only_type}", job_id)
+    if (cloud := next(filter(is_cloud, job.fallback_models or ()), None)) is not None:
+        return Refused("invalid", f"fallback_models: got {cloud}: Ollama would send it to a server outside", job_id)
+    if reason := rules.chains.refusal(job):
+        return Refused("invalid", reason, job_id)
+    if fault := exceeded(job, rules.limits):
+        return Refused(fault.code, fault.reason, job_id)
     return job
-
-
-def is_cloud(model: str) -> bool:
-    """Whether Ollama runs this model elsewhere: prompts would leave the place that they were meant for."""
-    tag = model.rpartition("/")[2].partition(":")[2]
-    return tag == "cloud" or tag.endswith("-cloud")
 
 
 def refusal(claim: Claim, refused: Refused, worker: str) -> Settlement:

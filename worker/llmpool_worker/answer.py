@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from llmpool_contract import Job, JobError, Result, Status, Timings, Usage
 
 from .backends.base import BackendError, Embeddings, ErrorKind, Event, Final, Text, Thinking, ToolCalls
+from .filters.output import OutputFilter
 from .queue.types import Claim
 
 FLOAT_BYTES = 20
@@ -14,10 +16,12 @@ FLOAT_BYTES = 20
 
 
 class Answer:
-    """Gathers a stream's events, within a bound."""
+    """Gathers a stream's events, within a bound, and of them what may be shown."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, shown: OutputFilter | None = None) -> None:
+        """``shown``: what lets text and tool calls go. None: all of it goes."""
         self._max_bytes = max_bytes
+        self._shown = shown
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._bytes = 0
@@ -26,7 +30,8 @@ class Answer:
         self.final: Final | None = None
 
     def take(self, event: Event) -> tuple[str, str] | None:
-        """Add an event; answers (kind, text) where it is something to stream. Raises BackendError past the bound."""
+        """Add an event; answers (kind, text) where it is something to stream. Raises BackendError past the bound, and
+        ``filtered``."""
         match event:
             case Text(text):
                 return self._take_text("text", self._text, text)
@@ -34,7 +39,7 @@ class Answer:
                 return self._take_text("thinking", self._thinking, text)
             case ToolCalls(calls):
                 self._count(len(str(calls)))
-                self.tool_calls += calls
+                self.tool_calls += self._shown.tool_calls(calls) if self._shown else calls
             case Embeddings(vectors):
                 self._count(FLOAT_BYTES * sum(len(vector) for vector in vectors))
                 self.vectors = vectors
@@ -42,9 +47,21 @@ class Answer:
                 self.final = event
         return None
 
-    def _take_text(self, kind: str, parts: list[str], text: str) -> tuple[str, str]:
+    async def end(self) -> list[tuple[str, str]]:
+        """Once it is whole: (kind, text) of what was held back until then, to stream. Raises as ``take`` does."""
+        if self._shown is None:
+            return []
+        rest = await self._shown.end()
+        self.tool_calls += rest.tool_calls
+        for kind, text in rest.pieces:
+            (self._text if kind == "text" else self._thinking).append(text)
+        return rest.pieces
+
+    def _take_text(self, kind: str, parts: list[str], text: str) -> tuple[str, str] | None:
         text = text if text.isascii() else whole_characters(text)
         self._count(len(text) if text.isascii() else len(text.encode()))
+        if self._shown and not (text := self._shown.feed(kind, text)):
+            return None
         parts.append(text)
         return kind, text
 
@@ -54,8 +71,17 @@ class Answer:
             what = f"an answer of more than {self._max_bytes} bytes (OUTPUT_MAX_BYTES)"
             raise BackendError(ErrorKind.PERMANENT, "output_too_large", what)
 
-    def succeeded(self, job_id: str, job: Job, claim: Claim, model: str, timings: Timings, worker: str) -> Result:
-        """The result of a whole answer."""
+    def succeeded(
+        self,
+        job_id: str,
+        job: Job,
+        claim: Claim,
+        model: str,
+        timings: Timings,
+        worker: str,
+        flags: Sequence[str] = (),
+    ) -> Result:
+        """The result of a whole answer. ``flags``: those of the job's own text."""
         final = self.final or Final()
         return Result(
             id=job_id,
@@ -66,9 +92,13 @@ class Answer:
             tool_calls=self.tool_calls or None,
             embeddings=self.vectors,
             finish_reason=final.finish_reason,
-            usage=Usage(input_tokens=final.input_tokens, output_tokens=final.output_tokens),
+            usage=Usage(
+                input_tokens=final.input_tokens, output_tokens=final.output_tokens, shared=final.shared or None
+            ),
             timings=timings.model_copy(update={"load": final.load_s}),
-            attempts=claim.element.attempts + 1,
+            attempts=claim.element.attempts + (0 if final.cached else 1),
+            cached=final.cached or None,
+            flags=list(dict.fromkeys([*flags, *(self._shown.flags if self._shown else ())])) or None,
             worker=worker,
             handle=claim.handle,
             metadata=job.metadata,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -20,11 +20,22 @@ QUIET_S = 20.0
 
 
 class CancelListener:
-    """Stops running jobs as their ids are called. What it misses while disconnected, the next renewal finds."""
+    """Stops running jobs as their ids are called. What it misses while disconnected, the next renewal finds.
 
-    def __init__(self, redis: Redis, queues: Sequence[QueueKeys], held: Held, failed: Failed) -> None:
+    ``others``: channel -> what each message on it does, for those who would need a connection of their own else.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        queues: Sequence[QueueKeys],
+        held: Held,
+        failed: Failed,
+        others: Mapping[str, Callable[[], None]] | None = None,
+    ) -> None:
         self._redis, self._held, self._failed = redis, held, failed
         self._queues = {keys.cancels.encode(): keys for keys in queues}
+        self._others = {channel.encode(): does for channel, does in (others or {}).items()}
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -37,7 +48,7 @@ class CancelListener:
 
     async def _listen(self) -> None:
         async with self._redis.pubsub() as pubsub:
-            await pubsub.subscribe(*self._queues)
+            await pubsub.subscribe(*self._queues, *self._others)
             pinged = False
             while True:
                 message = await pubsub.get_message(timeout=QUIET_S)
@@ -49,6 +60,9 @@ class CancelListener:
                     await pubsub.ping()  # a line that is dead without having been closed says nothing for ever
 
     def heard(self, channel: bytes, job_id: bytes) -> None:
-        """Somebody wishes this job cancelled."""
+        """Somebody wishes this job cancelled, or has something to tell on one of the other channels."""
+        if does := self._others.get(channel):
+            does()
+            return
         for held in self._held.with_id(self._queues[channel], job_id.decode("utf-8", "replace")):
             held.stop_for(Stop.CANCELLED)

@@ -33,6 +33,12 @@ class HeldJob:
     """By the same clock."""
     job: Job | None = None
     job_id: str = ""
+    model: str = ""
+    """The model that it is run on, or waits for, as a folded name."""
+    units: int = 1
+    """What it takes of a slot."""
+    opened: frozenset[str] | None = None
+    """Models that were open when it was claimed. None: any."""
     task: asyncio.Task[Any] | None = None
     """While it runs."""
     stop: Stop | None = None

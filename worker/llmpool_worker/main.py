@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -14,10 +15,11 @@ from pydantic.fields import FieldInfo
 if TYPE_CHECKING:
     from .app import App
 
-USAGE = """usage: llmpool-worker [--help | --version]
+USAGE = """usage: llmpool-worker [--help | --version | --check [-o text|json]]
 
 Takes jobs from Redis to a model server until SIGTERM or SIGINT, then drains: it claims nothing new, finishes what runs
 within WORKER_DRAIN ms, gives the rest back and exits 0. A second signal gives back at once.
+--check tries the settings on Redis and on the model server, prints what it found, and exits 1 if something failed.
 Settings are environment variables, durations in milliseconds:
 """
 
@@ -29,6 +31,10 @@ def main() -> None:
             sys.exit(_run())
         case ["--version"]:
             sys.stdout.write(f"llmpool-worker {version('llm-worker-pool')}\n")
+        case ["--check"]:
+            sys.exit(_check("text"))
+        case ["--check", "-o" | "--output", "text" | "json" as form]:
+            sys.exit(_check(form))
         case ["--help"] | ["-h"]:
             sys.stdout.write(USAGE + _settings())
         case _:
@@ -44,8 +50,10 @@ def _settings() -> str:
 
 def _default(field: FieldInfo) -> str:
     if field.default_factory is not None:
-        return "the host's name"
+        return "the host's name" if field.default_factory is socket.gethostname else "not set"
     match field.default:
+        case bool():
+            return str(field.default).lower()
         case None:
             return "not set"
         case SecretStr() as secret:
@@ -55,8 +63,9 @@ def _default(field: FieldInfo) -> str:
 
 def _run() -> int:
     from .app import App
-    from .settings import SettingsError, load
-    from .telling.logs import configure
+    from .filters import RulesError
+    from .settings import SettingsError, load, misspelt_variables
+    from .telling.logs import configure, log
 
     try:
         settings = load()
@@ -64,14 +73,36 @@ def _run() -> int:
         sys.stderr.write(f"llmpool-worker can't start:\n{error}\n")
         return 2
     configure(settings.log_level)
+    for name, meant in misspelt_variables().items():
+        log.warning("unknown_variable", variable=name, did_you_mean=meant)
     try:
-        asyncio.run(_serve(App(settings)))
+        app = App(settings)
+    except RulesError as error:
+        sys.stderr.write(f"llmpool-worker can't start:\nFILTER_RULES: {error}\n")
+        return 2
+    try:
+        asyncio.run(_serve(app))
     except OSError as error:
         where = f"HEALTH_HOST {settings.health_host}, HEALTH_PORT {settings.health_port}"
         hint = "another worker may have it; HEALTH_PORT=0 takes any free one"
         sys.stderr.write(f"llmpool-worker can't start: {where}: {error.strerror or error} ({hint})\n")
         return 1
     return 0
+
+
+def _check(form: str) -> int:
+    from .check import Row, State, as_json, as_text, check_all, failed
+    from .from_settings import make_backend
+    from .settings import SettingsError, load, misspelt_variables
+
+    try:
+        settings = load()
+    except SettingsError as error:
+        rows = [Row("settings", State.FAIL, line) for line in str(error).splitlines()]
+    else:
+        rows = asyncio.run(check_all(settings, make_backend(settings), misspelt_variables()))
+    sys.stdout.write(as_json(rows) if form == "json" else as_text(rows))
+    return 1 if failed(rows) else 0
 
 
 async def _serve(app: App) -> None:

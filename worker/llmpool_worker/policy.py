@@ -43,4 +43,5 @@ def fate_of(error: BackendError, attempts: int, policy: RetryPolicy, chance: flo
             return Fate.POSTPONE, int(wait * (1 + chance / 2))
     if attempts >= policy.max_retries:
         return Fate.BURY, 0
-    return Fate.RETRY, policy.delay_ms(attempts, chance)
+    delay = policy.delay_ms(attempts, chance)
+    return Fate.RETRY, delay if error.retry_after_s is None else max(delay, int(error.retry_after_s * 1_000))

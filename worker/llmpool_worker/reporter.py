@@ -12,10 +12,11 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from llmpool_contract import PoolKeys, WorkerReport, WorkerState
+from llmpool_contract import GPUReport, PoolKeys, WorkerReport, WorkerState
 
 from .clock import RedisClock
-from .queue.store import QueueStore
+from .models.keeper import ModelKeeper
+from .queue.store import QueueStore, Wished
 from .rates import Rate
 from .telling.troubles import Failed
 
@@ -56,11 +57,14 @@ class Reporter:
         identity: Identity,
         snapshot: Callable[[], Snapshot],
         drain: Callable[[int | None], None],
+        models: ModelKeeper,
+        gpus: Callable[[float], list[GPUReport] | None],
         failed: Failed,
     ) -> None:
         self._redis, self._store, self._clock = redis, store, clock
         self._identity, self._keys = identity, PoolKeys(identity.pool)
         self._snapshot, self._drain, self._failed = snapshot, drain, failed
+        self._models, self._gpus = models, gpus
         self._process = psutil.Process()
         self.jobs, self.tokens = Rate(), Rate()
         self.cpu: float | None = None
@@ -84,7 +88,7 @@ class Reporter:
             if not self._clock.known:
                 seconds, micros = await self._redis.time()
                 self._clock.heard(seconds * 1_000 + micros // 1_000)
-            now_ms, drain_end = await self._write(self.report().model_dump_json(exclude_none=True))
+            wished = await self._write(self.report().model_dump_json(exclude_none=True))
         except (RedisError, OSError) as error:
             self._failed(error)
             self._silent = True
@@ -93,8 +97,9 @@ class Reporter:
             log.info("redis_answers")
         self._silent = False
         self.heard_at = time.monotonic()
-        self._clock.heard(now_ms)
-        self._drain(drain_end)
+        self._clock.heard(wished.now_ms)
+        self._drain(wished.drain_until_ms)
+        self._models.pool_wishes(wished.preload)
 
     def work_began(self) -> None:
         """A job has started."""
@@ -115,6 +120,9 @@ class Reporter:
             done=snapshot.done,
             jobs_per_second=self.jobs.per_second(now),
             tokens_per_second=self.tokens.per_second(now),
+            resident_models=self._models.resident,
+            models=self._models.states(),
+            gpus=self._gpus(now),
             cpu=self.cpu,
             memory_bytes=self.memory_bytes,
             version=self._identity.version,
@@ -128,5 +136,5 @@ class Reporter:
         except (RedisError, OSError) as error:
             self._failed(error)
 
-    async def _write(self, text: str) -> tuple[int, int | None]:
+    async def _write(self, text: str) -> Wished:
         return await self._store.report(self._redis, self._keys, text, first=self.heard_at is None)

@@ -36,8 +36,9 @@ class Settler:
         queues: Sequence[QueueKeys],
         settled: Settled,
         failed: Failed,
+        told: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._lanes = {keys: _Lane(redis, store, keys, self._answered, failed) for keys in queues}
+        self._lanes = {keys: _Lane(redis, store, keys, self._answered, failed, told) for keys in queues}
         self._settled = settled
         self._pending = 0
         self._idle = asyncio.Event()
@@ -79,7 +80,16 @@ class Settler:
 class _Lane:
     """One queue's settlements. A call is repeated with its token, so it takes effect once."""
 
-    def __init__(self, redis: Redis, store: QueueStore, keys: QueueKeys, answered: Settled, failed: Failed) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        store: QueueStore,
+        keys: QueueKeys,
+        answered: Settled,
+        failed: Failed,
+        told: Callable[[str], None],
+    ) -> None:
+        self._told = told
         self._redis, self._store, self._keys = redis, store, keys
         self._answered, self._failed = answered, failed
         self._waiting: list[Settlement] = []
@@ -108,9 +118,12 @@ class _Lane:
         wait = _RETRY_S[0]
         while True:
             try:
-                return await self._store.settle(self._redis, self._keys, token, batch)
+                answered = await self._store.settle(self._redis, self._keys, token, batch)
             except (RedisError, OSError) as error:
                 self._failed(error)
+            else:
+                self._told(self._keys.settled(token))
+                return answered
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(wait * 2, _RETRY_S[1])
 

@@ -13,11 +13,16 @@ import structlog
 from llmpool_contract import WorkerState
 from llmpool_contract.tasks import end_tasks
 
+from .cache import Cache
+from .cache.digests import Digests
 from .cancels import CancelListener
+from .durability import Durability
+from .embedding import Embedder
 from .held import Held, Stop
 from .intake import Intake, Peek
 from .journeys import Journeys
 from .leases import LeaseKeeper
+from .models.keeper import ModelKeeper
 from .reporter import Reporter, Snapshot
 from .settler import Settler
 from .slots import Slots
@@ -31,6 +36,14 @@ FLUSH_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class Cached:
+    """The cache of answers, and what tells it of new weights."""
+
+    cache: Cache
+    digests: Digests | None
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """What runs all the time."""
 
@@ -41,6 +54,10 @@ class Parts:
     streams: Streams
     cancels: CancelListener
     reporter: Reporter
+    models: ModelKeeper
+    embedder: Embedder
+    durability: Durability
+    cached: Cached | None
 
 
 class Worker:
@@ -56,7 +73,7 @@ class Worker:
         self._parts = parts
 
     def free(self) -> int:
-        """How many more jobs may be claimed now."""
+        """Units' worth of jobs that may be claimed now."""
         return self._slots.free(time.monotonic(), self._parts.settler.backlog)
 
     def drain_wish(self, until_ms: int | None) -> None:
@@ -67,7 +84,7 @@ class Worker:
 
     def snapshot(self) -> Snapshot:
         """For reports and health."""
-        return Snapshot(self.state, self._slots.running, self._slots.concurrency, self.journeys.done)
+        return Snapshot(self.state, self._slots.used, self._slots.concurrency, self.journeys.done)
 
     @property
     def state(self) -> WorkerState:
@@ -94,10 +111,13 @@ class Worker:
             await end_tasks(looking)
             await claiming
             await self._finish_running(drain_s, hurry)
+            await self._parts.embedder.aclose()
+            await self._keep_answers()
             if not await self._parts.settler.flush(FLUSH_S):
                 log.warning("unsettled_at_exit", jobs=self._parts.settler.backlog)
             await self._parts.reporter.leave()
             await end_tasks(background)
+            await self._parts.models.leave()
         log.info("stopped", done=self.journeys.done)
 
     def _loops(self) -> list[Coroutine[Any, Any, None]]:
@@ -109,7 +129,20 @@ class Worker:
             parts.streams.run(),
             parts.cancels.run(),
             parts.reporter.run(),
+            parts.models.run(),
+            parts.durability.run(),
+            *([parts.cached.digests.run()] if parts.cached and parts.cached.digests else []),
         ]
+
+    async def _keep_answers(self) -> None:
+        """What was answered last is kept for others, if Redis takes it in time."""
+        if self._parts.cached is None:
+            return
+        try:
+            async with asyncio.timeout(FLUSH_S):
+                await self._parts.cached.cache.flush()
+        except TimeoutError:
+            log.warning("answers_not_kept")
 
     async def _finish_running(self, drain_s: float, hurry: asyncio.Event) -> None:
         """Let jobs end by themselves; what is left goes back to the front of its list at no cost."""

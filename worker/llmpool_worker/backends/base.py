@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Protocol
 
 from llmpool_contract import Job
+
+from .errors import BackendError as BackendError
+from .errors import ErrorKind as ErrorKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,49 +48,114 @@ class Final:
     input_tokens: int | None = None
     output_tokens: int | None = None
     load_s: float | None = None
+    """Until the model was ready for the request: its load, and what the request waited for it."""
+    total_s: float | None = None
+    prompt_s: float | None = None
+    """Reading the prompt."""
+    eval_s: float | None = None
+    """Writing the answer."""
+    shared: bool | None = None
+    """Whether the tokens are those of a call that other jobs shared."""
+    own_tokens: int | None = None
+    """Of shared ones, the job's part as a guess: for its tenant's limit, never for a result."""
+    cached: bool | None = None
+    """Whether all of it was answered before, and no model was asked now."""
+
+    @property
+    def tokens(self) -> int:
+        """What is charged for it; what the server didn't count is for nothing."""
+        if self.cached:
+            return 0
+        read = self.own_tokens if self.shared else self.input_tokens
+        return (read or 0) + (self.output_tokens or 0)
+
+    @property
+    def slot_wait_s(self) -> float | None:
+        """Seconds that the request waited for one of the model's parallel slots: what the others don't account for."""
+        if self.total_s is None or self.load_s is None or self.prompt_s is None or self.eval_s is None:
+            return None
+        return max(0.0, round(self.total_s - self.load_s - self.prompt_s - self.eval_s, 6))
 
 
 Event = Text | Thinking | ToolCalls | Embeddings | Final
 
 
-class ErrorKind(StrEnum):
-    """What a failure means for the job."""
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a server can be asked beside jobs. A call that it can't answer raises NotImplementedError."""
 
-    PERMANENT = "permanent"
-    """The same request will fail again: bad request, no such model."""
-    RETRYABLE = "retryable"
-    """The server failed at it: costs an attempt."""
-    UNAVAILABLE = "unavailable"
-    """Nothing was asked: the server is full, or isn't there. Costs no attempt."""
+    lists_models: bool = False
+    """:meth:`Backend.models`"""
+    manages_models: bool = False
+    """:meth:`Backend.resident`, :meth:`Backend.load`, :meth:`Backend.unload`"""
+    pulls_models: bool = False
+    """:meth:`Backend.pull`"""
 
 
-class BackendError(Exception):
-    """A request failed. ``reason`` is in our own words, for dead letters and logs; ``message`` has the server's words
-    too, bounded, and is only for the job's own result: servers repeat requests in their errors."""
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A model that the server has on disk. None: it doesn't tell."""
 
-    def __init__(
-        self,
-        kind: ErrorKind,
-        code: str,
-        reason: str,
-        *,
-        said: str | None = None,
-        retry_after_s: float | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.kind = kind
-        self.code = code
-        self.reason = reason
-        whole = reason if said is None else f"{reason}: {said}"
-        self.message = whole[:1_000].encode("utf-8", "replace").decode()  # JSON can carry lone surrogates
-        self.retry_after_s = retry_after_s
+    name: str
+    size_bytes: int | None = None
+    digest: str | None = None
+    embeds_only: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentModel:
+    """A model that the server holds in memory. None: it doesn't tell."""
+
+    name: str
+    size_bytes: int | None = None
+    """All of its memory, the part on GPUs included."""
+    gpu_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far a download is."""
+
+    status: str
+    completed_bytes: int | None = None
+    total_bytes: int | None = None
 
 
 class Backend(Protocol):
     """A model server. Each stream ends with exactly one :class:`Final`; a stream that ends without one failed.
 
-    All three raise :class:`BackendError`. Closing the iterator closes the request.
+    Everything raises :class:`BackendError`. Closing an iterator closes its request. Only connecting has a timeout of
+    its own: callers bound the rest.
     """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can be asked beside jobs."""
+        ...
+
+    async def models(self) -> list[LocalModel]:
+        """What the server could run now."""
+        ...
+
+    async def resident(self) -> list[ResidentModel]:
+        """What the server holds in memory."""
+        ...
+
+    async def load(self, model: str) -> None:
+        """Load a model to stay until :meth:`unload`; returns when it is resident. Cancelling aborts the load."""
+        ...
+
+    async def unload(self, model: str) -> None:
+        """Ask for a model's memory back. Returns at once: watch :meth:`resident`."""
+        ...
+
+    def pull(self, model: str) -> AsyncGenerator[PullProgress]:
+        """Download a model; ends when it is whole."""
+        ...
+
+    async def probe(self, model: str) -> None:
+        """The smallest real request to a model, on the path that jobs take: a status page proves nothing."""
+        ...
 
     def chat(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """Stream the next turn of a conversation."""
@@ -100,6 +167,11 @@ class Backend(Protocol):
 
     def embed(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """One :class:`Embeddings` with a vector per input, then :class:`Final`."""
+        ...
+
+    async def embed_texts(self, texts: list[str], model: str) -> Batch:
+        """A vector per text, in their order, by one call for all of them. It fails as a whole: one text that the
+        server refuses is a :class:`BackendError` for the others too."""
         ...
 
     async def aclose(self) -> None:
@@ -124,7 +196,7 @@ def input_texts(job: Job) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one embedding call answered."""
+    """What one embedding call answered. None: the server didn't say."""
 
     vectors: list[list[float]]
     input_tokens: int | None

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import aiohttp
 
-from .base import BackendError, ErrorKind
+from .classify import json_object, status_error
+from .errors import BackendError, ErrorKind
 
 MAX_LINE_BYTES = 1_048_576
 """One line of a stream. An embedding's answer is no stream and has a bound of its own."""
 MAX_BODY_BYTES = 64 * 1_048_576
 MAX_ERROR_BYTES = 8_192
 FINISH_S = 0.2
-MAX_RETRY_AFTER_S = 60.0
+KEEP_ALIVE_S = 4.0
+"""Shorter than any server keeps an idle connection (uvicorn, which vLLM runs on: 5 s): one that is being closed while
+a request is written to it is a request lost."""
 
 
 class HttpServer:
@@ -38,7 +40,7 @@ class HttpServer:
         """Made at the first request: aiohttp wants a running loop."""
         if self._open is None:
             self._open = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections + 4),
+                connector=aiohttp.TCPConnector(limit=self._connections + 4, keepalive_timeout=KEEP_ALIVE_S),
                 headers={"Accept-Encoding": "identity"},  # lines are split from the raw bytes
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -52,12 +54,28 @@ class HttpServer:
         if self._open is not None:
             await self._open.close()
 
-    @asynccontextmanager
-    async def post(self, path: str, body: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
+    def post(self, path: str, body: dict[str, Any]) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         """An answer whose headers have come. Raises BackendError for what the transport did."""
+        return self._request("POST", path, body)
+
+    def get(self, path: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """The same for a GET."""
+        return self._request("GET", path, None)
+
+    @asynccontextmanager
+    async def _request(
+        self, method: str, path: str, body: dict[str, Any] | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         with _transport_errors(self._base_url):
-            async with self._session.post(self._base_url + path, json=body, allow_redirects=False) as response:
+            asked = self._session.request(method, self._base_url + path, json=body, allow_redirects=False)
+            async with asked as response:
                 yield response
+
+    async def whole(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
+        """The object that an answer with status 200 is. Raises BackendError for any other answer."""
+        if response.status != 200:
+            raise await self.error(response)
+        return json_object(await self.body(response))
 
     async def lines(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """The answer's lines without their ends, split by us, bounded."""
@@ -67,10 +85,10 @@ class HttpServer:
                 yield chunk[:-1]  # what servers send nearly always: a whole line per chunk
                 continue
             rest += chunk
-            *whole, tail = rest.split(b"\n")
-            rest = bytearray(tail)
-            for line in whole:
-                yield bytes(line)
+            if b"\n" in chunk:
+                *whole, rest = rest.split(b"\n")
+                for line in whole:
+                    yield bytes(line)
             if len(rest) > MAX_LINE_BYTES:
                 raise BackendError(ErrorKind.RETRYABLE, "line_too_long", f"a line of more than {MAX_LINE_BYTES} bytes")
         if rest.strip():
@@ -102,72 +120,6 @@ class HttpServer:
             if len(data) >= MAX_ERROR_BYTES:
                 break
         return status_error(response.status, bytes(data[:MAX_ERROR_BYTES]), response.headers.get("Retry-After"))
-
-
-def json_object(raw: bytes) -> dict[str, Any]:
-    """What a server sent, as an object. Raises BackendError."""
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
-        raise BackendError(ErrorKind.RETRYABLE, "backend_not_json", "the server's answer is not JSON") from None
-    if not isinstance(value, dict):
-        raise BackendError(ErrorKind.RETRYABLE, "backend_not_json", "the server's answer is not a JSON object")
-    return value
-
-
-def error_text(answer: dict[str, Any]) -> str | None:
-    """The server's own words, whichever of the two usual shapes they come in."""
-    error = answer.get("error")
-    if isinstance(error, dict):
-        error = error.get("message")
-    return str(error) if error else None
-
-
-def status_error(status: int, body: bytes, retry_after: str | None = None) -> BackendError:
-    """What an HTTP status other than 200 means for the job.
-
-    404 in the server's own words: no such model; without them it is of something in between, and may pass. 503 and 429:
-    full, or still loading; nothing was asked. 408 and 499 are time-outs, and 5xx failures, all worth another attempt.
-    The rest, redirects too, won't change by asking again.
-    """
-    try:
-        said = error_text(json_object(body))
-    except BackendError:
-        said = None
-    reason = f"HTTP {status} from the model server"
-    match status:
-        case 404 if said is not None:
-            return BackendError(ErrorKind.PERMANENT, "model_not_found", "the model server has no such model", said=said)
-        case 503 | 429:
-            wait_s = seconds_of(retry_after)
-            return BackendError(ErrorKind.UNAVAILABLE, "backend_busy", reason, said=said, retry_after_s=wait_s)
-        case _ if 300 <= status < 500 and status not in (404, 408, 499):
-            return BackendError(ErrorKind.PERMANENT, "refused", reason, said=said)
-    return BackendError(ErrorKind.RETRYABLE, "backend_failed", reason, said=said)
-
-
-def stream_error(line: dict[str, Any]) -> BackendError:
-    """An error in the middle of an answer."""
-    return BackendError(ErrorKind.RETRYABLE, "backend_failed", "an error in the answer's stream", said=error_text(line))
-
-
-def seconds_of(retry_after: str | None) -> float | None:
-    """A Retry-After header, at most :data:`MAX_RETRY_AFTER_S`. None: there is none, or a date, which needs a clock."""
-    if retry_after is None or not retry_after.isdecimal():
-        return None
-    return min(float(retry_after), MAX_RETRY_AFTER_S)
-
-
-def incomplete() -> BackendError:
-    """A stream that just ended. Never taken for an answer."""
-    return BackendError(
-        ErrorKind.RETRYABLE, "incomplete", "the answer ended without the server's word that it is whole"
-    )
-
-
-def vectors_missing(wanted: int) -> BackendError:
-    """Fewer vectors than inputs."""
-    return BackendError(ErrorKind.RETRYABLE, "incomplete", f"vectors for {wanted} inputs did not all come")
 
 
 class _transport_errors:  # noqa: N801 - used as a statement

@@ -3,116 +3,150 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
 from llmpool_contract import Job, Message
 
 from .base import (
-    BackendError,
     Batch,
-    ErrorKind,
+    Capabilities,
     Event,
     Final,
+    LocalModel,
+    PullProgress,
+    ResidentModel,
     Text,
     Thinking,
     ToolCalls,
     embed_in_batches,
     input_texts,
 )
-from .http import HttpServer, incomplete, json_object, stream_error, vectors_missing
-
-_NS = 1e-9
-_RUNNER_DIED = ("unexpectedly stopped", "has terminated", "EOF", "connection re", "do embedding request")
+from .classify import incomplete
+from .http import HttpServer
+from .ollama_api import OllamaApi, RunnerOptions, seconds
+from .ollama_models import OllamaModels
 
 
 class OllamaBackend:
     """Streams always, so that the server notices when we hang up. ``keep_alive`` is never sent with a job: the last
-    writer would set it for everybody, and it can wake a model that is being evicted."""
+    writer would set it for everybody, and it can wake a model that is being evicted.
 
-    def __init__(self, server: HttpServer, *, batch_size: int) -> None:
-        self._server = server
+    ``runner_options``: per model, options of every request that it gets. ``num_predict``: tokens of an answer whose job
+    doesn't say; without any, Ollama goes on for ten times the context. None: left to Ollama.
+    """
+
+    def __init__(
+        self,
+        server: HttpServer,
+        *,
+        batch_size: int,
+        runner_options: RunnerOptions | None = None,
+        num_predict: int | None = None,
+        keep_alive_s: int | None = None,
+    ) -> None:
+        self._api = OllamaApi(server, runner_options or {})
+        self._models = OllamaModels(self._api, keep_alive_s)
         self._batch_size = batch_size
+        self._num_predict = num_predict
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """All of them."""
+        return Capabilities(lists_models=True, manages_models=True, pulls_models=True)
 
     async def chat(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """POST /api/chat."""
-        body = _common(job, model) | {"messages": [_message(m) for m in job.messages or []]}
+        body = self._body(job, model, messages=[_message(m) for m in job.messages or []])
         if job.tools:
             body["tools"] = job.tools
         final = False
-        async for line in self._stream("/api/chat", body):
-            message = line.get("message") or {}
-            if thinking := message.get("thinking"):
-                yield Thinking(thinking)
-            if content := message.get("content"):
-                yield Text(content)
-            if calls := message.get("tool_calls"):
-                yield ToolCalls(calls)
-            if line.get("done"):
-                yield _final(line)
-                final = True
+        async with aclosing(self._api.stream("/api/chat", body)) as lines:
+            async for line in lines:
+                message = line.get("message") or {}
+                if thinking := message.get("thinking"):
+                    yield Thinking(thinking)
+                if content := message.get("content"):
+                    yield Text(content)
+                if calls := message.get("tool_calls"):
+                    yield ToolCalls(calls)
+                if line.get("done"):
+                    yield _final(line)
+                    final = True
         if not final:
             raise incomplete()
 
-    async def generate(self, job: Job, model: str) -> AsyncGenerator[Event]:
+    def generate(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """POST /api/generate."""
-        body = _common(job, model) | {"prompt": job.prompt}
-        body |= {name: value for name in ("system", "images") if (value := getattr(job, name)) is not None}
+        given = {name: value for name in ("system", "images") if (value := getattr(job, name)) is not None}
+        return self._generate(self._body(job, model, prompt=job.prompt, **given))
+
+    async def _generate(self, body: dict[str, Any]) -> AsyncGenerator[Event]:
         final = False
-        async for line in self._stream("/api/generate", body):
-            if thinking := line.get("thinking"):
-                yield Thinking(thinking)
-            if content := line.get("response"):
-                yield Text(content)
-            if line.get("done"):
-                yield _final(line)
-                final = True
+        async with aclosing(self._api.stream("/api/generate", body)) as lines:
+            async for line in lines:
+                if thinking := line.get("thinking"):
+                    yield Thinking(thinking)
+                if content := line.get("response"):
+                    yield Text(content)
+                if line.get("done"):
+                    yield _final(line)
+                    final = True
         if not final:
             raise incomplete()
 
     async def embed(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """POST /api/embed, up to ``batch_size`` inputs a call."""
-        async for event in embed_in_batches(input_texts(job), self._batch_size, partial(self._embed_batch, model)):
+        call = partial(self.embed_texts, model=model)
+        async for event in embed_in_batches(input_texts(job), self._batch_size, call):
             yield event
 
-    async def _embed_batch(self, model: str, texts: list[str]) -> Batch:
-        async with self._server.post("/api/embed", {"model": model, "input": texts}) as response:
-            if response.status != 200:
-                raise embed_error(response.status, await self._server.error(response))
-            answer = json_object(await self._server.body(response))
-        found = answer.get("embeddings")
-        if not isinstance(found, list) or len(found) != len(texts):
-            raise vectors_missing(len(texts))
-        return Batch(found, answer.get("prompt_eval_count"), _seconds(answer.get("load_duration")))
+    async def embed_texts(self, texts: list[str], model: str) -> Batch:
+        """POST /api/embed, once."""
+        return await self._api.embed(model, texts) if texts else Batch([], 0)
 
-    async def _stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        async with self._server.post(path, body) as response:
-            if response.status != 200:
-                raise await self._server.error(response)
-            async for raw in self._server.lines(response):
-                if not raw.strip():
-                    continue
-                line = json_object(raw)
-                if "error" in line:
-                    raise stream_error(line)
-                yield line
-                if line.get("done"):
-                    await self._server.finish(response)
-                    return
+    async def models(self) -> list[LocalModel]:
+        """GET /api/tags, without those that run on somebody else's server."""
+        return await self._models.local()
+
+    async def resident(self) -> list[ResidentModel]:
+        """GET /api/ps."""
+        return await self._models.resident()
+
+    async def load(self, model: str) -> None:
+        """Load it for good, with its runner options, and see that it is there."""
+        await self._models.load(model)
+
+    async def unload(self, model: str) -> None:
+        """It goes when its last request has ended."""
+        await self._models.unload(model)
+
+    def pull(self, model: str) -> AsyncGenerator[PullProgress]:
+        """POST /api/pull."""
+        return self._models.pull(model)
+
+    async def probe(self, model: str) -> None:
+        """One token, or one vector."""
+        if await self._models.embeds_only(model):
+            await self._api.embed(model, ["probe"])
+            return
+        body = self._api.request(model, stream=True, prompt="probe")
+        body["options"] = {**body.get("options", {}), "num_predict": 1}
+        async for _ in self._generate(body):
+            pass
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._server.aclose()
+        await self._api.aclose()
 
-
-def _common(job: Job, model: str) -> dict[str, Any]:
-    body: dict[str, Any] = {"model": model, "stream": True}
-    if job.options is not None:
-        body["options"] = job.options.model_dump(exclude_none=True)
-    for name in ("format", "think"):
-        if (value := getattr(job, name)) is not None:
-            body[name] = value
-    return body
+    def _body(self, job: Job, model: str, **fields: Any) -> dict[str, Any]:
+        options = {} if self._num_predict is None else {"num_predict": self._num_predict}
+        if job.options is not None:
+            options |= job.options.model_dump(exclude_none=True)
+        body = self._api.request(model, options, stream=True, **fields)
+        body |= {name: value for name in ("format", "think") if (value := getattr(job, name)) is not None}
+        return body
 
 
 def _message(message: Message) -> dict[str, Any]:
@@ -120,21 +154,17 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _final(line: dict[str, Any]) -> Final:
-    """Ollama leaves out what is zero, so a count that is absent from a final line is zero."""
+    """Ollama leaves out what is zero, so a count that is absent from a final line is zero, and a duration too where
+    there is a total."""
+    total_s = seconds(line.get("total_duration"))
+    spans = [seconds(line.get(f"{name}_duration")) for name in ("load", "prompt_eval", "eval")]
+    load_s, prompt_s, eval_s = spans if total_s is None else [span or 0.0 for span in spans]
     return Final(
         finish_reason=line.get("done_reason"),
         input_tokens=int(line.get("prompt_eval_count", 0)),
         output_tokens=int(line.get("eval_count", 0)),
-        load_s=_seconds(line.get("load_duration")),
+        load_s=load_s,
+        total_s=total_s,
+        prompt_s=prompt_s,
+        eval_s=eval_s,
     )
-
-
-def _seconds(nanoseconds: Any) -> float | None:
-    return round(nanoseconds * _NS, 6) if isinstance(nanoseconds, int | float) else None
-
-
-def embed_error(status: int, error: BackendError) -> BackendError:
-    """Ollama answers 400 also when the runner died under an embedding (server/routes.go): not the job's fault."""
-    if status == 400 and any(sign in error.message for sign in _RUNNER_DIED):
-        return BackendError(ErrorKind.RETRYABLE, "runner_died", "the model's runner died under an embedding")
-    return error

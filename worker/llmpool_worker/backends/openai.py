@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from llmpool_contract import Job, Message
+from llmpool_contract import Job
 
 from .base import (
     BackendError,
     Batch,
+    Capabilities,
     ErrorKind,
     Event,
     Final,
+    LocalModel,
+    PullProgress,
+    ResidentModel,
     Text,
     Thinking,
     ToolCalls,
     embed_in_batches,
     input_texts,
 )
-from .http import HttpServer, incomplete, json_object, stream_error, vectors_missing
-
-_OPTION_NAMES = {"num_predict": "max_tokens"}
-"""Our names are Ollama's; where OpenAI's differ. The others (top_k, min_p, ...) are the servers' common extensions."""
+from .classify import embed_error, incomplete, json_object, stream_error, vectors_missing
+from .http import HttpServer
+from .openai_shapes import ToolCallParts, common_body, message_body
 
 
 class OpenAIBackend:
@@ -36,11 +39,12 @@ class OpenAIBackend:
 
     async def chat(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """Stream the next turn of a conversation."""
-        body = _common(job, model) | {"messages": [_message(m) for m in job.messages or []]}
+        body = common_body(job, model) | {"messages": [message_body(m) for m in job.messages or []]}
         if job.tools:
             body["tools"] = job.tools
-        async for event in self._events("/v1/chat/completions", body):
-            yield event
+        async with aclosing(self._events("/v1/chat/completions", body)) as events:
+            async for event in events:
+                yield event
 
     async def generate(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """Stream what follows a prompt. There is no ``system`` here, so it goes before the prompt."""
@@ -49,22 +53,24 @@ class OpenAIBackend:
                 ErrorKind.PERMANENT, "refused", "images: not for a generate job on this backend, use chat"
             )
         prompt = f"{job.system}\n\n{job.prompt}" if job.system else job.prompt
-        async for event in self._events("/v1/completions", _common(job, model) | {"prompt": prompt}):
-            yield event
+        async with aclosing(self._events("/v1/completions", common_body(job, model) | {"prompt": prompt})) as events:
+            async for event in events:
+                yield event
 
     async def _events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Event]:
-        final, reason, calls = Final(), None, _ToolCallParts()
-        async for chunk in self._stream(path, body):
-            if usage := chunk.get("usage"):
-                final = Final(None, usage.get("prompt_tokens"), usage.get("completion_tokens"))
-            for choice in chunk.get("choices") or []:
-                delta = choice.get("delta") or choice
-                if thinking := delta.get("reasoning_content"):
-                    yield Thinking(thinking)
-                if text := delta.get("content") or delta.get("text"):
-                    yield Text(text)
-                calls.add(delta.get("tool_calls") or [])
-                reason = choice.get("finish_reason") or reason
+        final, reason, calls = Final(), None, ToolCallParts()
+        async with aclosing(self._stream(path, body)) as chunks:
+            async for chunk in chunks:
+                if usage := chunk.get("usage"):
+                    final = Final(None, usage.get("prompt_tokens"), usage.get("completion_tokens"))
+                for choice in chunk.get("choices") or []:
+                    delta = choice.get("delta") or choice
+                    if thinking := delta.get("reasoning_content"):
+                        yield Thinking(thinking)
+                    if text := delta.get("content") or delta.get("text"):
+                        yield Text(text)
+                    calls.add(delta.get("tool_calls") or [])
+                    reason = choice.get("finish_reason") or reason
         if reason is None:
             raise incomplete()
         if found := calls.whole():
@@ -90,83 +96,69 @@ class OpenAIBackend:
 
     async def embed(self, job: Job, model: str) -> AsyncGenerator[Event]:
         """POST /v1/embeddings, up to ``batch_size`` inputs a call."""
-        async for event in embed_in_batches(input_texts(job), self._batch_size, partial(self._embed_batch, model)):
+        call = partial(self.embed_texts, model=model)
+        async for event in embed_in_batches(input_texts(job), self._batch_size, call):
             yield event
 
-    async def _embed_batch(self, model: str, texts: list[str]) -> Batch:
+    async def embed_texts(self, texts: list[str], model: str) -> Batch:
+        """POST /v1/embeddings, once."""
+        if not texts:
+            return Batch([], 0)
         async with self._server.post("/v1/embeddings", {"model": model, "input": texts}) as response:
             if response.status != 200:
-                raise await self._server.error(response)
-            answer = json_object(await self._server.body(response))
+                raise embed_error(response.status, await self._server.error(response))
+            answer = await self._server.whole(response)
         rows = sorted(answer.get("data") or [], key=lambda row: int(row["index"]))
         if len(rows) != len(texts):
             raise vectors_missing(len(texts))
         return Batch([row["embedding"] for row in rows], (answer.get("usage") or {}).get("prompt_tokens"))
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What runs there is its owner's business: models can only be listed."""
+        return Capabilities(lists_models=True)
+
+    async def models(self) -> list[LocalModel]:
+        """GET /v1/models."""
+        async with self._server.get("/v1/models") as response:
+            answer = await self._server.whole(response)
+        return [LocalModel(str(entry.get("id"))) for entry in answer.get("data") or []]
+
+    async def resident(self) -> list[ResidentModel]:
+        """The API doesn't tell."""
+        raise NotImplementedError
+
+    async def load(self, model: str) -> None:
+        """The API has no way to."""
+        raise NotImplementedError
+
+    async def unload(self, model: str) -> None:
+        """The API has no way to."""
+        raise NotImplementedError
+
+    def pull(self, model: str) -> AsyncGenerator[PullProgress]:
+        """The API has no way to."""
+        raise NotImplementedError
+
+    async def probe(self, model: str) -> None:
+        """One token, or of a model that the server refuses to let chat, one vector: the API doesn't tell which are
+        which."""
+        body = {"model": model, "messages": [{"role": "user", "content": "probe"}], "max_tokens": 1}
+        try:
+            async for _ in self._events("/v1/chat/completions", body):
+                pass
+        except BackendError as error:
+            if error.kind is not ErrorKind.PERMANENT:
+                raise
+            await self._probe_vector(model, error)
+
+    async def _probe_vector(self, model: str, refused: BackendError) -> None:
+        """Where the model can't embed either, what it said to the chat is what counts."""
+        try:
+            await self.embed_texts(["probe"], model)
+        except BackendError as error:
+            raise (refused if error.kind is ErrorKind.PERMANENT else error) from None
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._server.aclose()
-
-
-class _ToolCallParts:
-    """Puts tool calls together, whose arguments come in pieces by index, and hands them on in Ollama's shape."""
-
-    def __init__(self) -> None:
-        self._parts: dict[int, dict[str, str]] = {}
-
-    def add(self, deltas: list[dict[str, Any]]) -> None:
-        for delta in deltas:
-            part = self._parts.setdefault(int(delta.get("index", 0)), {"id": "", "name": "", "arguments": ""})
-            function = delta.get("function") or {}
-            part["id"] = part["id"] or delta.get("id") or ""  # some servers repeat it in each piece
-            part["name"] += function.get("name") or ""
-            part["arguments"] += function.get("arguments") or ""
-
-    def whole(self) -> list[dict[str, Any]]:
-        return [
-            {"id": part["id"], "function": {"name": part["name"], "arguments": _arguments(part["arguments"])}}
-            for _, part in sorted(self._parts.items())
-        ]
-
-
-def _arguments(text: str) -> Any:
-    try:
-        return json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return text  # what the model wrote isn't JSON: the caller must see it as it is
-
-
-def _tool_call(call: dict[str, Any]) -> dict[str, Any]:
-    """A call of an earlier answer, which our results have in Ollama's shape, in OpenAI's."""
-    function = dict(call.get("function") or {})
-    if not isinstance(function.get("arguments"), str):
-        function["arguments"] = json.dumps(function.get("arguments") or {})
-    return {**call, "type": "function", "function": function}
-
-
-def _common(job: Job, model: str) -> dict[str, Any]:
-    body: dict[str, Any] = {"model": model}
-    if job.options is not None:
-        options = job.options.model_dump(exclude_none=True)
-        body |= {_OPTION_NAMES.get(name, name): value for name, value in options.items()}
-    if job.format == "json":
-        body["response_format"] = {"type": "json_object"}
-    elif job.format is not None:
-        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": job.format}}
-    if isinstance(job.think, str):
-        body["reasoning_effort"] = job.think
-    elif job.think is not None:
-        body["chat_template_kwargs"] = {"enable_thinking": job.think}
-    return body
-
-
-def _message(message: Message) -> dict[str, Any]:
-    body = message.model_dump(exclude_none=True, exclude={"images", "thinking", "tool_name", "tool_calls"})
-    if message.tool_calls:
-        body["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
-    if message.images:
-        images = [
-            {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}} for data in message.images
-        ]
-        body["content"] = [{"type": "text", "text": message.content}, *images]
-    return body

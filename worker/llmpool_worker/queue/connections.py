@@ -6,41 +6,36 @@ here inherits a default. Purposes don't share a connection, so that a big result
 
 from __future__ import annotations
 
-from typing import Any
-
 from redis._parsers import _AsyncRESP2Parser
-from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import parse_url
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError
+
+from llmpool_contract.redis_open import RedisOpener
+from llmpool_contract.redis_url import RedisAddress, parse_redis_url
 
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 5.0
 PEEK_BLOCK_S = 20.0
 PEEK_TIMEOUT_S = PEEK_BLOCK_S + 5.0
 """Longer than the block, or the client would give up on every quiet queue."""
+CONNECTIONS = 64
+"""More than one purpose ever uses at a time."""
 
 
 class Connections:
-    """Opens connections to one Redis. ``url`` may carry user, password and database; it is never logged."""
+    """Opens connections to one Redis: a server, the master that Sentinels name, or a cluster.
 
-    def __init__(self, url: str, *, username: str | None = None, password: str | None = None) -> None:
-        ours: dict[str, Any] = {
-            "protocol": 2,
-            "decode_responses": False,
-            "socket_connect_timeout": CONNECT_TIMEOUT_S,
-            # A failover may leave connections open to a server that is a replica now: those are of no use any more.
-            "retry_on_error": [ReadOnlyError],
-        }
-        if not url.startswith("unix:"):
-            ours["socket_keepalive"] = True
-        self._options: dict[str, Any] = {**parse_url(url), **ours}
-        if username:
-            self._options["username"] = username
-        if password:
-            self._options["password"] = password
+    ``address`` may carry user, password and database; it is never logged.
+    """
+
+    def __init__(
+        self, address: RedisAddress | str, *, username: str | None = None, password: str | None = None
+    ) -> None:
+        found = parse_redis_url(address) if isinstance(address, str) else address
+        self.address = found.with_options(username=username or None, password=password or None)
+        self._opener = RedisOpener(self.address, connect_timeout_s=CONNECT_TIMEOUT_S)
         self._open: list[Redis] = []
 
     def once(self, *, timeout_s: float = COMMAND_TIMEOUT_S) -> Redis:
@@ -57,21 +52,15 @@ class Connections:
 
     def peeker(self, max_body_bytes: int) -> Redis:
         """A connection for a blocking look at a list's head, which drops the line rather than read a huge body."""
-        pool = ConnectionPool(
-            **self._options,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=PEEK_TIMEOUT_S,
-            parser_class=_bounded_parser(max_body_bytes),
+        parser = _bounded_parser(max_body_bytes)
+        return self._client(Retry(NoBackoff(), 0), PEEK_TIMEOUT_S, single=False, parser_class=parser)
+
+    def _client(
+        self, retry: Retry, timeout_s: float | None, *, single: bool = True, parser_class: type | None = None
+    ) -> Redis:
+        client = self._opener.open(
+            retry=retry, timeout_s=timeout_s, connections=CONNECTIONS, single=single, parser_class=parser_class
         )
-        return self._keep(Redis.from_pool(pool))
-
-    def _client(self, retry: Retry, timeout_s: float | None, *, single: bool = True) -> Redis:
-        pool = ConnectionPool(**self._options, retry=retry, socket_timeout=timeout_s)
-        client = Redis(connection_pool=pool, single_connection_client=single)
-        client.auto_close_connection_pool = True  # nobody else has the pool
-        return self._keep(client)
-
-    def _keep(self, client: Redis) -> Redis:
         self._open.append(client)
         return client
 
@@ -80,6 +69,7 @@ class Connections:
         for client in self._open:
             await client.aclose()
         self._open.clear()
+        await self._opener.aclose()
 
 
 class BodyTooLarge(RedisConnectionError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
 
@@ -22,24 +23,28 @@ LOW_FIRST = "lhn"
 """The order of each eighth claim, so that a stream of urgent jobs never starves the others for good."""
 
 
+MAX_JOBS = 64
+"""Jobs that one claim call may bring."""
 FORGET_REPORTS_MS = 3_600_000
 """A report this old is of a worker that died, ms."""
 
 
 class Script:
-    """One Lua file behind the common part, called by its hash and loaded when the server doesn't know it."""
+    """One Lua file behind the common part, called by its hash, and by its text where the server doesn't know it.
 
-    def __init__(self, name: str) -> None:
+    EVAL, not SCRIPT LOAD: it goes to the node of a cluster that has the keys, and is remembered there.
+    """
+
+    def __init__(self, name: str, *parts: str) -> None:
         lua = files(__package__) / "lua"
-        self.text = (lua / "common.lua").read_text() + (lua / f"{name}.lua").read_text()
+        self.text = "".join((lua / f"{part}.lua").read_text() for part in ("common", *parts, name))
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, redis: Redis, keys: Sequence[str], args: Sequence[Any]) -> Any:
         try:
             return await redis.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:  # a restarted or flushed server; the script hasn't run
-            await redis.script_load(self.text)
-            return await redis.evalsha(self.sha, len(keys), *keys, *args)
+            return await redis.eval(self.text, len(keys), *keys, *args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,16 @@ class Limits:
     stream_ttl_ms: int = 3_600_000
     dead_max_entries: int = 10_000
     dead_max_bytes: int = 64 * 1_048_576
+    slot_units: int = 1
+    """What a slot is worth: so many inputs of embed jobs, or one job of another type."""
+    fair: bool = True
+    """Tenants take turns."""
+    tenants: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Tenant, or ``*`` for all others -> ``j`` jobs and ``t`` tokens a minute. Empty: no limits."""
+
+    def counts_tokens(self, tenant: str) -> bool:
+        """Whether anybody will ask how many tokens this tenant used."""
+        return bool(tenant and self.tenants) and "t" in self.tenants.get(tenant, self.tenants.get("*", {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +79,12 @@ class Claimed:
     buried: int
     """Bodies over the size limit that went straight to the dead letters."""
     now_ms: int
+    full: bool = False
+    """The call ended because it had all that was wanted. Otherwise the lists hold nothing more for this worker."""
+    passed: Mapping[str, int] = field(default_factory=dict)
+    """Models whose jobs were passed over, since no cap names them -> since when, Unix ms."""
+    more: frozenset[str] = frozenset()
+    """Models of which jobs may be left that could have been taken with more room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,38 +98,58 @@ class Tended:
     next_lease_end_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Wished:
+    """What a pool asks of this worker."""
+
+    now_ms: int
+    drain_until_ms: int | None
+    """End of a drain that is asked of it, Unix ms."""
+    preload: tuple[str, ...] | None
+    """Models to hold; None: the pool has no list."""
+
+
 class QueueStore:
     """The scripts, ready to call. Holds no connection: the caller knows which of its own a call belongs on."""
 
     def __init__(self, worker: str, limits: Limits) -> None:
         self.limits = limits
         self._worker = worker
-        self._claim, self._check, self._renew = Script("claim"), Script("check"), Script("renew")
-        self._settle, self._tend = Script("settle"), Script("tend")
+        self._claim, self._check, self._renew = Script("claim", "window"), Script("check"), Script("renew")
+        self._settle, self._tend = Script("settle", "window"), Script("tend")
         self._append, self._report = Script("append"), Script("report")
 
-    async def claim(self, redis: Redis, keys: QueueKeys, token: str, want: int, *, order: str = HIGH_FIRST) -> Claimed:
-        """Take up to ``want`` jobs (at most 64). Repeat with the same token after a lost reply."""
+    async def claim(
+        self,
+        redis: Redis,
+        keys: QueueKeys,
+        token: str,
+        units: int,
+        *,
+        order: str = HIGH_FIRST,
+        caps: Mapping[str, int] | None = None,
+    ) -> Claimed:
+        """Take jobs worth up to ``units`` (``Limits.slot_units`` to a slot), at most 64. Repeat with the same token
+        after a lost reply. ``caps``: model -> units that may be taken of it, ``*`` for any other; None: of any."""
         limits = self.limits
         lists = [keys.list_of(_LETTER[letter]) for letter in order]
-        reply = await self._claim(
-            redis,
-            [keys.claimed, keys.lease, keys.dead, keys.stats, *lists],
-            [
-                token,
-                min(want, 64),
-                limits.lease_ms,
-                self._worker,
-                limits.job_max_bytes,
-                limits.reply_max_bytes,
-                limits.oversized_keep_bytes,
-                limits.dead_max_entries,
-                limits.dead_max_bytes,
-                *order,
-            ],
+        names = [keys.claimed, keys.lease, keys.dead, keys.stats, keys.delayed, keys.waiting, keys.turns, keys.used]
+        args: list[Any] = [token, units, limits.lease_ms, self._worker]
+        args += [limits.job_max_bytes, limits.reply_max_bytes, limits.oversized_keep_bytes]
+        args += [limits.dead_max_entries, limits.dead_max_bytes, limits.slot_units, MAX_JOBS]
+        args += ["" if caps is None else json.dumps(dict(caps)), int(limits.fair)]
+        args += [json.dumps({t: dict(of) for t, of in limits.tenants.items()}) if limits.tenants else "", *order]
+        now, buried, full, passed, more, *rows = await self._claim(redis, [*names, *lists], args)
+        now_ms = int(now)
+        names_passed = [name.decode("utf-8", "replace") for name in passed[::2]]
+        return Claimed(
+            claims=[self._read_claim(keys, row, now_ms) for row in rows],
+            buried=int(buried),
+            now_ms=now_ms,
+            full=full == b"1",
+            passed=dict(zip(names_passed, map(int, passed[1::2]), strict=True)),
+            more=frozenset(name.decode("utf-8", "replace") for name in more),
         )
-        now_ms = int(reply[0])
-        return Claimed([self._read_claim(keys, row, now_ms) for row in reply[2:]], int(reply[1]), now_ms)
 
     def _read_claim(self, keys: QueueKeys, row: list[Any], now_ms: int) -> Claim:
         handle, origin, letter, deliveries, attempts, first, job_id, body = row
@@ -141,13 +182,17 @@ class QueueStore:
     async def settle(self, redis: Redis, keys: QueueKeys, token: str, batch: Sequence[Settlement]) -> list[bool]:
         """End these claims; False: lost, nothing happened. Repeat with the same token after a lost reply."""
         names = [keys.claimed, keys.lease, keys.delayed, keys.dead, keys.stats, keys.high, keys.normal, keys.low]
-        names.append(keys.settled(token))
+        names += [keys.settled(token), keys.used]
         limits = self.limits
         args: list[Any] = [limits.result_ttl_ms, limits.dead_max_entries, limits.dead_max_bytes, keys.events]
         for end in batch:
             job_id = end.job_id or end.claim.element.origin  # never an empty key: it would be of another slot
             names += [keys.id(job_id), keys.result(job_id), keys.stream(job_id)]
-            args += [end.claim.handle, end.kind.value, end.job_id, end.status, end.payload, end.number, end.reason]
+            tokens = end.tokens if limits.counts_tokens(end.tenant) else 0
+            short = (
+                f"{end.claim.handle}|{end.kind}|{end.status}|{end.number}|{tokens}"  # redis-py's time is by argument
+            )
+            args += [short, end.job_id, end.payload, end.reason, end.note, end.tenant]
         return [word == b"done" for word in await self._settle(redis, names, args)]
 
     async def tend(self, redis: Redis, keys: QueueKeys) -> Tended:
@@ -166,8 +211,9 @@ class QueueStore:
             args += [kind, text]
         return bool(await self._append(redis, [keys.claimed, keys.stream(chunk.job_id)], args) == b"held")
 
-    async def report(self, redis: Redis, pool: PoolKeys, report: str, *, first: bool) -> tuple[int, int | None]:
-        """Leave a report ('' takes it away). Answers (now ms, end of a drain asked of this worker or None)."""
+    async def report(self, redis: Redis, pool: PoolKeys, report: str, *, first: bool) -> Wished:
+        """Leave a report ('' takes it away), and hear what the pool wishes."""
         args = [self._worker, report, int(first), FORGET_REPORTS_MS]
-        now, drain = await self._report(redis, [pool.workers, pool.config], args)
-        return int(now), int(drain) if drain else None
+        now, drain, listed, preload = await self._report(redis, [pool.workers, pool.config], args)
+        models = tuple(name for name in preload.decode("utf-8", "replace").split(",") if name)
+        return Wished(int(now), int(drain) if drain.isdigit() else None, models if listed == b"1" else None)

@@ -77,11 +77,17 @@ class Settlement:
     payload: bytes = b""
     number: int = 0
     reason: str = ""
+    note: str = ""
+    """JSON for those who ask why a job waits. Never a word of the job's."""
+    tenant: str = ""
+    tokens: int = 0
+    """What its tenant used of the model server; counted where that has a limit."""
 
     @classmethod
-    def answered(cls, claim: Claim, result: Result, *, streamed: bool) -> Settlement:
+    def answered(cls, claim: Claim, result: Result, *, streamed: bool, tenant: str = "", tokens: int = 0) -> Settlement:
         """Succeeded, cancelled or expired: a result and nothing else."""
-        return cls(claim, Kind.RESULT, result.id, result.status, result.to_json(), int(streamed))
+        payload = result.to_json()
+        return cls(claim, Kind.RESULT, result.id, result.status, payload, int(streamed), tenant=tenant, tokens=tokens)
 
     @classmethod
     def buried(
@@ -92,9 +98,11 @@ class Settlement:
         return cls(claim, Kind.DEAD, result.id if result else job_id, code, payload, int(streamed), reason)
 
     @classmethod
-    def retried(cls, claim: Claim, job_id: str, delay_ms: int, *, counts: bool, reason: str = "") -> Settlement:
+    def retried(
+        cls, claim: Claim, job_id: str, delay_ms: int, *, counts: bool, reason: str = "", note: str = ""
+    ) -> Settlement:
         """Back later. ``counts``: whether this attempt is one of the few that a job has."""
-        return cls(claim, Kind.RETRY, job_id, "1" if counts else "0", b"", delay_ms, reason)
+        return cls(claim, Kind.RETRY, job_id, "1" if counts else "0", b"", delay_ms, reason, note)
 
     @classmethod
     def released(cls, claim: Claim, job_id: str = "") -> Settlement:

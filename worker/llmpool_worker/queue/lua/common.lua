@@ -10,7 +10,7 @@ end
 -- A script that fails half-way isn't rolled back, so keys of a wrong type are found before anything is changed.
 local function wrong_type(kinds)
   for i, kind in ipairs(kinds) do
-    local found = redis.call('TYPE', KEYS[i])['ok']
+    local found = kind and redis.call('TYPE', KEYS[i])['ok'] or 'none' -- false: a key that isn't used this time
     if found ~= 'none' and found ~= kind then
       return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' holds a ' .. found .. ', wanted a ' .. kind)
     end

@@ -1,6 +1,6 @@
 -- Tell the pool about this worker, and hear what the pool asks of it.
 -- KEYS: workers, config. ARGV: worker, report ('' = gone), '1' for this worker's first report, ms after which a report
--- is a dead worker's. Answers {now, end of the drain lease in ms or ''}.
+-- is a dead worker's. Answers {now, end of the drain lease in ms or '', '1' and the preload list where the pool has one}.
 local bad = wrong_type({ 'hash', 'hash' })
 if bad then return bad end
 
@@ -19,4 +19,5 @@ if ARGV[3] == '1' then
     if at and now - at > tonumber(ARGV[4]) then redis.call('HDEL', KEYS[1], all[i]) end
   end
 end
-return { now, redis.call('HGET', KEYS[2], 'drain:' .. ARGV[1]) or '' }
+local preload = redis.call('HGET', KEYS[2], 'preload')
+return { now, redis.call('HGET', KEYS[2], 'drain:' .. ARGV[1]) or '', preload and '1' or '0', preload or '' }

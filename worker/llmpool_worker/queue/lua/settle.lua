@@ -1,14 +1,14 @@
 -- End many claims at once, each by one transition. Only the holder of a handle may: a late one is refused and counted.
--- KEYS: claimed, lease, delayed, dead, stats, high, normal, low, settled:<token>, then per job its ids, result and stream keys.
--- ARGV: result ttl ms, dead max entries, dead max bytes, events channel, then seven per job:
---   handle, kind, id, status, payload, number, reason
+-- KEYS: claimed, lease, delayed, dead, stats, high, normal, low, settled:<token>, used, then per job its ids, result and stream keys.
+-- ARGV: result ttl ms, dead max entries, dead max bytes, events channel, then six per job:
+--   handle|kind|status|number|tokens (0: its use isn't counted), id, payload, reason, note, tenant
 --   kind result:  payload = the result's JSON, number = '1' where the text was streamed
 --   kind dead:    payload = the failed result's JSON or '' (id unreadable), status = error code, reason, number as above
---   kind retry:   number = delay ms, status = '1' where this attempt counts
+--   kind retry:   number = delay ms, status = '1' where this attempt counts, note = why it waits, for those who ask
 --   kind release: back to the front of its list, at no cost
 --   kind drop:    status = the counter to raise in stats
 -- Answers per job done or lost. The same token gets the same answer again and changes nothing.
-local bad = wrong_type({ 'hash', 'zset', 'zset', 'stream', 'hash', 'list', 'list', 'list', 'string' })
+local bad = wrong_type({ 'hash', 'zset', 'zset', 'stream', 'hash', 'list', 'list', 'list', 'string', 'hash' })
 if bad then return bad end
 
 local claimed, lease, delayed, dead, stats = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -62,8 +62,8 @@ end
 
 -- Removals come first, all of them: at maxmemory Redis then lets the writes pass. What isn't there any more is lost.
 local held, reply = {}, {}
-for i = 1, (#KEYS - 9) / 3 do
-  local handle = ARGV[5 + 7 * (i - 1)]
+for i = 1, (#KEYS - 10) / 3 do
+  local handle = string.match(ARGV[6 * i - 1], '^[^|]*')
   held[i] = redis.call('HGET', claimed, handle)
   if held[i] then
     redis.call('HDEL', claimed, handle)
@@ -74,12 +74,17 @@ end
 
 for i = 1, #reply do
   if held[i] then
-    local at = 5 + 7 * (i - 1)
-    local kind, id = ARGV[at + 1], ARGV[at + 2]
+    local at, job = 6 * i - 1, 8 + 3 * i
+    local handle, kind, status, number, tokens = string.match(ARGV[at], '^(.-)|(.-)|(.-)|(.-)|(.*)$')
+    local id, payload, reason, note, tenant = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
     local e = split(held[i], 'n')
     if id ~= '' then e.id = id end
     if kind ~= 'dead' then e.worker = '' end
-    settle(e, 10 + 3 * (i - 1), kind, id, ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+    settle(e, job, kind, id, status, payload, number, reason)
+    if kind == 'retry' and id ~= '' and note ~= '' then
+      redis.call('SET', KEYS[job], e.origin .. ' ' .. handle .. ' ' .. note, 'PX', ttl)
+    end
+    if tonumber(tokens) > 0 then use(KEYS[10], tenant, 't', tonumber(tokens), now) end
   else
     redis.pcall('HINCRBY', stats, 'fenced', 1)
   end

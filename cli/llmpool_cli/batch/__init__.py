@@ -1,0 +1,1 @@
+"""``llmpool batch``."""
