@@ -7,6 +7,8 @@ import pytest
 from redis.asyncio import Redis
 
 from llmpool_contract import JobError, Result, Status
+from llmpool_contract.mark import Mark, Note, read_mark
+from llmpool_worker.asking import NotNow, model_not_open, no_budget
 from llmpool_worker.queue.connections import Connections
 from llmpool_worker.queue.types import Claim, Settlement, Verdict
 from tests.support.claiming import Q, job, make_store, names
@@ -76,3 +78,12 @@ async def test_who_lost_the_claim_notes_nothing(redis: Redis) -> None:
     late = Settlement.retried(claim, "a", 0, counts=True, note='{"code":"late"}')
     assert await make_store().settle(redis, Q, "s3", [late]) == [False]
     assert await redis.get(Q.id("a")) == before
+
+
+@pytest.mark.parametrize("error", [no_budget(1.0), model_not_open("m:1b")], ids=["budget", "model"])
+def test_what_a_worker_waits_for_is_readable(error: NotNow) -> None:
+    """The note that a worker leaves says the same to those who ask."""
+    note = Note(code=error.code, reason=error.reason, at_ms=1, waits_for=error.waits_for)
+    mark = read_mark(Mark("t:1", "t:1", note).to_bytes())
+    assert mark is not None
+    assert (mark.note, mark.note_fault) == (note, None)

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from llmpool_contract import Job
+from llmpool_contract.mark import WaitsFor
 from llmpool_contract.models import folded
 
 from .backends import Backend, BackendError, ErrorKind, Event, ask
@@ -36,22 +37,22 @@ class Asked:
     """Of a call of its own; shared calls are counted by themselves."""
 
 
-class WaitsFor(BackendError):
+class NotNow(BackendError):
     """No model of the job's chain may be asked now. Costs no attempt. ``waits_for``: what is waited for, for people."""
 
-    def __init__(self, code: str, reason: str, retry_after_s: float, waits_for: dict[str, str]) -> None:
+    def __init__(self, code: str, reason: str, retry_after_s: float, waits_for: WaitsFor) -> None:
         super().__init__(ErrorKind.UNAVAILABLE, code, reason, retry_after_s=retry_after_s)
         self.waits_for = waits_for
 
 
-def model_not_open(model: str) -> WaitsFor:
+def model_not_open(model: str) -> NotNow:
     """Its model isn't in memory."""
-    return WaitsFor("model_not_open", f"{model} is not in memory", NOT_OPEN_S, {"model": model})
+    return NotNow("model_not_open", f"{model} is not in memory", NOT_OPEN_S, WaitsFor(model=model))
 
 
-def no_budget(wait_s: float) -> WaitsFor:
+def no_budget(wait_s: float) -> NotNow:
     """A retry, and too many of the last minute's jobs were retries."""
-    return WaitsFor("retry_budget", "retries wait for their share of the work", wait_s, {"retry_budget": "pool"})
+    return NotNow("retry_budget", "retries wait for their share of the work", wait_s, WaitsFor(retry_budget=True))
 
 
 class Models:
@@ -96,7 +97,8 @@ class Models:
             return BackendError(ErrorKind.UNAVAILABLE, "backend_unreachable", shut.reason)
         after_s = max(0.0, wait.until - time.monotonic())
         if self._places.is_open(model):
-            return WaitsFor("breaker_open", wait.reason, after_s, {"breaker": wait.model})
+            until_ms = int((self._now_s() + after_s) * 1_000)
+            return NotNow("breaker_open", wait.reason, after_s, WaitsFor(breaker=wait.model, until_ms=until_ms))
         if self._places.missed(model, self._now_s()):
             self._missed()
         return model_not_open(wait.model)
@@ -106,13 +108,16 @@ class Models:
         now = time.monotonic()
         given = self._breakers.allow(self._server, folded(model), now)
         if isinstance(given, Open):
-            raise self.waiting(Wait(given.until, model, f"the breaker of {model} is open: {given.reason}"))
+            raise self._shut(model, given)
         return given
 
     def check_breaker(self, model: str) -> None:
         """Raises BackendError where it is open. Takes no permit."""
         if shut := self._breakers.blocked(self._server, folded(model), time.monotonic()):
-            raise self.waiting(Wait(shut.until, model, f"the breaker of {model} is open: {shut.reason}"))
+            raise self._shut(model, shut)
+
+    def _shut(self, model: str, shut: Open) -> BackendError:
+        return self.waiting(Wait(shut.until, model, f"the breaker of {model} is open: {shut.reason}"))
 
     def check(self, model: str) -> None:
         """Raises what keeps a model from being asked beside its breaker: its load failed, or it isn't in memory."""
@@ -197,7 +202,7 @@ class Asker:
         if first:
             try:
                 self._charge(held.claim.element.attempts)
-            except WaitsFor:
+            except NotNow:
                 if guard is not None:
                     guard.permit.ignored(time.monotonic())
                 raise
@@ -206,7 +211,7 @@ class Asker:
 
     def _charge(self, attempts: int) -> None:
         """A first attempt pays for retries, a retry is paid for: where a model is asked, not where a job waits. Raises
-        :class:`WaitsFor`."""
+        :class:`NotNow`."""
         now = time.monotonic()
         if attempts == 0:
             self._budget.deposit(now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
 from collections.abc import AsyncGenerator
@@ -13,9 +12,10 @@ from dataclasses import dataclass
 import structlog
 
 from llmpool_contract import Job, JobError, Status
+from llmpool_contract.mark import Note
 
 from .answer import unanswered
-from .asking import Asked, Asker, WaitsFor
+from .asking import Asked, Asker, NotNow
 from .attempt import Attempt, timings
 from .backends import BackendError, ErrorKind
 from .backends.base import Event, Final
@@ -216,9 +216,16 @@ class Runner:
 
     def _later(self, held: HeldJob, error: BackendError, fate: Fate, delay_ms: int) -> Settlement:
         """Back to the delayed jobs, with a note for those who ask why it waits (``llmpool why``)."""
-        waits_for = error.waits_for if isinstance(error, WaitsFor) else None
-        attempts, counts = held.claim.element.attempts, fate is Fate.RETRY
-        told = note(error.code, error.reason, self._clock.now_ms(), delay_ms, attempts + counts, waits_for)
+        now_ms, counts = self._clock.now_ms(), fate is Fate.RETRY
+        note = Note(
+            code=error.code,
+            reason=error.reason[:2_000],
+            at_ms=now_ms,
+            due_ms=now_ms + delay_ms,
+            attempts=held.claim.element.attempts + counts,
+            waits_for=error.waits_for if isinstance(error, NotNow) else None,
+        )
+        told = note.to_json().decode()
         return Settlement.retried(held.claim, held.job_id, delay_ms, counts=counts, reason=error.reason, note=told)
 
     def _bury(self, held: HeldJob, attempt: Attempt, error: BackendError) -> Settlement:
@@ -255,11 +262,3 @@ def _job(held: HeldJob) -> Job:
     if held.job is None:
         raise RuntimeError("a job that could not be read was run")
     return held.job
-
-
-def note(
-    code: str, reason: str, now_ms: int, delay_ms: int, attempts: int, waits_for: dict[str, str] | None = None
-) -> str:
-    """What is left beside a job's id while it waits for another try. Times are Unix ms by Redis' clock."""
-    told = {"code": code, "reason": reason, "at_ms": now_ms, "due_ms": now_ms + delay_ms, "attempts": attempts}
-    return json.dumps(told | ({"waits_for": waits_for} if waits_for else {}), separators=(",", ":"))
