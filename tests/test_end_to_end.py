@@ -115,6 +115,8 @@ async def test_from_zero_and_back(
     a worker is killed and the operator too, and idleSeconds after the last one the pool is at zero."""
     ollama.script(*FAULTS, tokens=20, delay_s=0.05)
     settings = {"WORKER_LEASE": "4000", "OLLAMA_STALL_TIMEOUT": "1000", "RETRY_BACKOFF": "100"}
+    # One request in eight fails: with the usual three retries one run in twenty would have a job that met four faults.
+    settings |= {"OLLAMA_MAX_RETRIES": "8"}
     ids = [f"job-{n}" for n in range(JOBS)]
     first = OperatorProcess(control_plane.kubeconfig, pools.namespace, tmp_path / "operator.log")
     async with Kubelet(control_plane.kubeconfig, pools.namespace, env=settings) as kubelet:
