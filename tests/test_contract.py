@@ -42,7 +42,10 @@ def test_pools_are_named_namespace_and_name(pool: str) -> None:
 
 def test_pool_configuration_is_read_back() -> None:
     """What one side writes into the hash the other one reads; an empty hash has the defaults, unknown fields pass."""
-    config = PoolConfig(version=3, owner="uid", transition=2, preload=("a:1b", "b"), drains={"w-1": 1_800_000_000_000})
+    until = 1_800_000_000_000
+    config = PoolConfig(
+        version=3, owner="uid", transition=2, renewed_ms=until - 9, preload=("a:1b", "b"), drains={"w-1": until}
+    )
     assert PoolConfig.from_hash(config.to_hash()) == config
     assert PoolConfig.from_hash({"later": "x"}) == PoolConfig()
     with pytest.raises(ValidationError, match="drains"):

@@ -153,6 +153,8 @@ def test_a_clock_that_was_set_back_holds_no_longer_than_a_window() -> None:
         pytest.param({"recommendations": [{"at": 1}]}, id="half-an-entry"),
         pytest.param({"recommendations": [{"at": "x", "replicas": 1}]}, id="not-a-time"),
         pytest.param({"events": 7}, id="not-a-list"),
+        pytest.param({"rate": -1}, id="not-a-rate"),
+        pytest.param({"blindSince": "nan"}, id="not-a-number"),
     ],
 )
 def test_what_cannot_be_read_is_no_history(document: object) -> None:
@@ -162,5 +164,42 @@ def test_what_cannot_be_read_is_no_history(document: object) -> None:
 
 def test_there_and_back() -> None:
     """A small history survives its way through a status, times rounded up to 5 s."""
-    history = History((Recommendation(START, 3),), (ScaleEvent(START + 1, 2),), START + 2)
+    history = History(
+        (Recommendation(START, 3),), (ScaleEvent(START + 1, 2),), START + 2, START + 3, scaled_at=START + 1, rate=0.25
+    )
     assert from_dict(to_dict(history)) == history
+
+
+def test_a_rate_is_written_when_it_has_moved() -> None:
+    """Rates tremble; a status follows them in steps of a quarter."""
+    first = to_dict(History((), rate=1.0))
+    assert not worth_writing(first, to_dict(History((), rate=1.2)))
+    assert not worth_writing(first, to_dict(History((), rate=0.8)))
+    assert worth_writing(first, to_dict(History((), rate=1.3)))
+    assert worth_writing(first, to_dict(History(())))
+    assert worth_writing(to_dict(History(())), first)
+
+
+def test_the_last_change_is_remembered_longer_than_its_event() -> None:
+    """What a GPU's sample is judged by outlives the policies' periods, and a restart."""
+    default = rules_of(None)
+    history = record_scale(History(()), START, 3)
+    history = remember(history, 3, START + 100, default)
+    assert (history.events, history.scaled_at) == ((), START)
+    assert resumed(from_dict(to_dict(history)), 3, START + 200, default).scaled_at == START
+
+
+def test_events_after_a_clock_was_set_back_end_in_time() -> None:
+    """They count as of the new present: a rate policy is used up for its period, not for the hour that was repeated."""
+    history = record_scale(History(()), START + 3600, 4)
+    history = remember(history, 4, START, LONG)
+    assert [event.at for event in history.events] == [START]
+    assert remember(history, 4, START + 1800, LONG).events == ()
+
+
+def test_changes_by_hand_alone_do_not_pile_up() -> None:
+    """A pool whose size is set by hand makes no proposals, and still forgets what no policy can reach."""
+    history = History(())
+    for hour in range(10):
+        history = record_scale(history, START + 3600 * hour, 1)
+    assert len(history.events) == 1

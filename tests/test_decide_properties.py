@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmpool_contract.pool import LLMWorkerPoolSpec, Scaling
+from llmpool_contract.pool import LLMWorkerPoolSpec, Paused, Queue, Scaling
 from llmpool_operator.decide import decide, record_scale, settle_size
 from llmpool_operator.decide.types import (
     History,
     Missing,
     Observation,
+    PodReading,
     QueueBacklog,
     Recommendation,
     ScaleEvent,
@@ -41,6 +43,9 @@ histories = st.builds(
         st.builds(ScaleEvent, at=st.floats(NOW - 2000, NOW), change=st.integers(-50, 50).filter(bool)), max_size=20
     ).map(tuple),
     empty_since=st.none() | st.floats(NOW - 1000, NOW),
+    blind_since=st.none() | st.floats(NOW - 1000, NOW),
+    scaled_at=st.none() | st.floats(NOW - 1000, NOW),
+    rate=st.none() | st.floats(0.01, 10),
 )
 backlogs = st.builds(
     QueueBacklog,
@@ -49,6 +54,20 @@ backlogs = st.builds(
     in_flight=st.integers(0, 50),
     next_due_in=st.none() | st.floats(0, 1000),
 )
+METRICS: list[dict[str, Any]] = [
+    {"type": "QueueDepth"},
+    {"type": "DrainTime"},
+    {"type": "Prometheus", "prometheus": {"query": "shared", "averageValue": 3}},
+    {"type": "Prometheus", "prometheus": {"query": "level", "value": 3}},
+    {"type": "GPUUtilization"},
+    {"type": "GPUUtilization", "role": "Ceiling"},
+]
+answers = st.just(Missing("no answer")) | st.fractions(-10, 1000) | st.just(Fraction(10**20))
+percents = st.none() | st.floats(0, 100) | st.sampled_from([float("nan"), float("inf"), -1.0, 1e12])
+seen_pods = st.just(Missing("not read")) | st.lists(
+    st.builds(PodReading, st.booleans(), percents, st.none() | st.floats(NOW - 100, NOW)), max_size=5
+).map(tuple)
+rates = st.just(Missing("nobody is busy")) | st.floats(0.001, 100) | st.sampled_from([0.0, float("nan"), float("inf")])
 readings = st.just(QueueBacklog(0, 0, 0, None)) | backlogs | st.just(Missing("gone"))
 
 
@@ -164,3 +183,100 @@ def test_a_day_in_the_life(steps: list[tuple[int, int]]) -> None:
     for _ in range(301):
         tick(0)
     assert current == 0
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[dict[str, Any], Observation]:
+    """A scaling with several metrics, perhaps a fallback, and what is seen: sound, missing or absurd."""
+    scaling = draw(scalings())
+    chosen = draw(st.lists(st.sampled_from(METRICS[:5]), min_size=1, max_size=4, unique_by=str))
+    scaling["metrics"] = chosen + draw(st.sampled_from([[], METRICS[5:]]))
+    if draw(st.booleans()):
+        scaling["fallback"] = {"afterSeconds": 60, "replicas": draw(st.integers(0, scaling["maxReplicas"]))}
+    queries = {"shared": draw(answers), "level": draw(answers)}
+    observation = Observation(
+        NOW,
+        {"a": draw(readings)},
+        draw(rates),
+        draw(seen_pods),
+        queries,
+        unschedulable=draw(st.sampled_from([0, 0, 2])),
+    )
+    return scaling, observation
+
+
+class Pool:
+    """The part of a spec that a decision reads; the document's own check of roles is not this test's subject."""
+
+    def __init__(self, scaling: dict[str, Any]) -> None:
+        self.replicas = None
+        self.queues = [Queue(name="a")]
+        self.scaling = Scaling.model_validate(scaling)
+        self.paused: Paused = "None"
+
+
+@settings(max_examples=120)
+@given(worlds(), counts, histories)
+def test_whatever_is_seen_the_size_is_within_the_bounds(
+    world: tuple[dict[str, Any], Observation], current: int, history: History
+) -> None:
+    """No metric, however absurd, and no fallback takes a pool outside of minReplicas and maxReplicas."""
+    scaling, observation = world
+    decision = decide(Pool(scaling), current, observation, history, NOW)
+    assert scaling["minReplicas"] <= decision.replicas <= scaling["maxReplicas"]
+    assert decision.desired >= 0
+    assert decision.stabilized >= 0
+
+
+@settings(max_examples=120)
+@given(worlds(), counts, histories)
+def test_no_scale_down_while_a_metric_is_invalid(
+    world: tuple[dict[str, Any], Observation], current: int, history: History
+) -> None:
+    """Unless the fallback says so; and to zero only when the queue is known to be empty."""
+    scaling, observation = world
+    current = min(max(current, scaling["minReplicas"]), scaling["maxReplicas"])
+    decision = decide(Pool(scaling), current, observation, history, NOW)
+    fallback = any(line.startswith("Fallback") for line in decision.limits)
+    if any(proposal.invalid for proposal in decision.metrics) and not fallback:
+        assert decision.replicas >= current
+    if decision.replicas == 0 < current:
+        backlog = observation.queues["a"]
+        assert isinstance(backlog, QueueBacklog)
+        assert backlog.work == 0
+
+
+@settings(max_examples=120)
+@given(worlds(), counts, histories)
+def test_vetoes_stop_growth_alone(world: tuple[dict[str, Any], Observation], current: int, history: History) -> None:
+    """With a pod that waits for a node, or a Ceiling exceeded, nothing grows beyond the minimum, but zero wakes."""
+    scaling, observation = world
+    decision = decide(Pool(scaling), current, observation, history, NOW)
+    vetoed = observation.unschedulable > 0 or any(proposal.forbids_growth for proposal in decision.metrics)
+    if vetoed:
+        assert decision.replicas <= max(current, scaling["minReplicas"], 1 if current == 0 else 0)
+
+
+@given(scalings(), counts, counts, counts, histories)
+def test_more_work_never_means_fewer_workers(
+    scaling: dict[str, Any], current: int, less: int, more: int, history: History
+) -> None:
+    """With all else alike. Tolerance apart: within it the size stays, and just past it HPA rounds up."""
+    less, more = sorted((less, more))
+    scaling["behavior"] = {
+        **scaling.get("behavior", {}),
+        "scaleUp": {**scaling.get("behavior", {}).get("scaleUp", {}), "tolerance": 0},
+        "scaleDown": {**scaling.get("behavior", {}).get("scaleDown", {}), "tolerance": 0},
+    }
+    spec = spec_of(scaling)
+    sizes = [
+        decide(
+            spec,
+            current,
+            Observation(NOW, {"a": QueueBacklog(ready, 0, 0, None), "b": QueueBacklog(0, 0, 0, None)}),
+            history,
+            NOW,
+        ).replicas
+        for ready in (less, more)
+    ]
+    assert sizes[0] <= sizes[1]

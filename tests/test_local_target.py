@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import psutil
@@ -16,6 +16,8 @@ import pytest
 from redis.asyncio import Redis
 
 from llmpool_contract import QueueKeys, WorkerReport, WorkerState
+from llmpool_operator.decide.types import Missing, Observation
+from llmpool_operator.targets.base import NOT_READ, Sighting, Size
 from llmpool_operator.targets.local import LocalTarget, victims
 from tests.support.waiting import eventually, until
 
@@ -60,19 +62,20 @@ class Bench:
         (place / "stand_in.py").write_text(STAND_IN)
 
     def target(self, manner: str = "kind") -> LocalTarget:
-        async def reports() -> Mapping[str, WorkerReport]:
-            return self.reports
-
         return LocalTarget(
             name="p",
             environment={**os.environ, "PYTHONPATH": str(self.place), "PLACE": str(self.place), "MANNER": manner},
             drain_seconds=60,
-            reports=reports,
             monotonic=lambda: self.now,
             on_turn=lambda turn: None,
             on_note=self.notes.append,
             module="stand_in",
         )
+
+    async def size(self, target: LocalTarget) -> Size:
+        """What the target finds on a turn whose sighting has the reports."""
+        missing = Missing("not read")
+        return await target.size(Sighting(Observation(0, {}), missing, self.reports), 0)
 
     def running(self) -> dict[str, int]:
         """Worker -> pid, of those that came up and still run."""
@@ -141,8 +144,15 @@ async def test_it_starts_as_many_as_asked(bench: Bench, make: Callable[..., Loca
     assert {bench.about(worker)["listens"] for worker in bench.running()} == {"127.0.0.1:0"}
     assert os.getpgid(0) not in {bench.about(worker)["group"] for worker in bench.running()}
     bench.reports = {"p-1": told("p-1", 0), "p-2": told("p-2", 0, WorkerState.STARTING)}
-    size = await target.size()
-    assert (size.intended, size.existing, size.ready) == (3, 3, 1)
+    size = await bench.size(target)
+    assert (size.intended, size.existing, size.ready, size.pods) == (3, 3, 1, NOT_READ)
+
+
+async def test_without_reports_nobody_knows_who_is_ready(make: Callable[..., LocalTarget]) -> None:
+    """A Redis that is away is no worker that isn't ready: what would be counted is Missing."""
+    missing = Missing("RedisTimeout at r:6379")
+    size = await make().size(Sighting(Observation(0, {}), missing, missing), 0)
+    assert size.pods == missing
 
 
 async def test_a_scale_in_drains_the_idlest(bench: Bench, make: Callable[..., LocalTarget]) -> None:
@@ -151,12 +161,12 @@ async def test_a_scale_in_drains_the_idlest(bench: Bench, make: Callable[..., Lo
     await target.resize(3)
     await bench.see({"p-1", "p-2", "p-3"})
     bench.reports = {"p-1": told("p-1", 0), "p-2": told("p-2", 4), "p-3": told("p-3", 1)}
-    await target.size()
+    await bench.size(target)
     await target.resize(1)
-    assert (await target.size()).intended == 1
+    assert (await bench.size(target)).intended == 1
     await bench.see({"p-2"})
     assert bench.drained() == {"p-1", "p-3"}
-    assert (await target.size()).existing == 1
+    assert (await bench.size(target)).existing == 1
     assert bench.notes == []
 
 
@@ -166,9 +176,9 @@ async def test_a_scale_in_ends_those_that_still_start(bench: Bench, make: Callab
     await target.resize(3)
     await bench.see({"p-1", "p-2", "p-3"})
     bench.reports = {"p-1": told("p-1", 2), "p-2": told("p-2", 0)}
-    await target.size()
+    await bench.size(target)
     bench.reports = {"p-2": told("p-2", 0)}
-    await target.size()
+    await bench.size(target)
     await target.resize(2)
     await bench.see({"p-1", "p-2"})
     await target.resize(1)
@@ -185,7 +195,7 @@ async def test_a_worker_that_dies_is_replaced_after_a_wait(bench: Bench, make: C
     await target.resize(2)
     assert "worker p-1 ended by itself" in bench.notes[0]
     assert "SIGKILL" in bench.notes[0]
-    assert (await target.size()).existing == 1
+    assert (await bench.size(target)).existing == 1
     bench.now = 0.6
     await target.resize(2)
     await bench.see({"p-2", "p-3"})
@@ -201,7 +211,7 @@ async def test_workers_that_fail_at_once_are_started_ever_more_rarely(
         await target.resize(1)
 
         async def noticed(turn: int = turn) -> bool:
-            await target.size()
+            await bench.size(target)
             return len(bench.notes) == turn
 
         await eventually(noticed, 10, "the exit")
@@ -218,10 +228,10 @@ async def test_a_worker_that_outlives_its_drain_is_killed(bench: Bench, make: Ca
     await bench.see({"p-1"})
     await target.resize(0)
     bench.now = 64.9
-    assert (await target.size()).existing == 1
+    assert (await bench.size(target)).existing == 1
     assert bench.notes == []
     bench.now = 65
-    await target.size()
+    await bench.size(target)
     assert "did not end within its drain (60 s): killed" in bench.notes[0]
     await bench.see(set())
 

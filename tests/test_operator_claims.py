@@ -5,8 +5,8 @@ import pytest
 from llmpool_operator.claims import Claimant, clashes, redis_identity
 
 
-def claimant(name: str, born: str, *queues: str, redis: str = "r:6379/0") -> Claimant:
-    return Claimant(("ns", name), born, f"uid-{name}", redis, queues)
+def claimant(name: str, born: str, *queues: str, redis: str = "redis://r") -> Claimant:
+    return Claimant(("ns", name), born, f"uid-{name}", redis_identity(redis), queues)
 
 
 def test_the_younger_holds() -> None:
@@ -26,7 +26,7 @@ def test_equal_ages_are_told_apart_by_uid() -> None:
 
 def test_different_redises_share_names() -> None:
     """The same queue name in two Redises is two queues."""
-    assert clashes([claimant("a", "1", "q"), claimant("b", "2", "q", redis="other:6379/0")]) == {}
+    assert clashes([claimant("a", "1", "q"), claimant("b", "2", "q", redis="redis://other")]) == {}
 
 
 def test_a_pool_that_holds_takes_nothing() -> None:

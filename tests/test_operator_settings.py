@@ -48,6 +48,21 @@ def test_namespaces(given: str, namespace: str | None, monkeypatch: pytest.Monke
     assert load().namespace == namespace
 
 
+@pytest.mark.parametrize(
+    ("given", "namespace"),
+    [
+        pytest.param({"WATCH_NAMESPACE": "lms"}, "lms", id="the one that is served"),
+        pytest.param({"WATCH_NAMESPACE": "*"}, "default", id="its own, where it serves all"),
+        pytest.param({"WATCH_NAMESPACE": "lms", "LEADER_NAMESPACE": "ops"}, "ops", id="as given"),
+    ],
+)
+def test_the_lease_is_where_its_pools_are(given: dict, namespace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operators of different namespaces don't wait for each other's lease, those of the same one do."""
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert load().lease_namespace == namespace
+
+
 def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the variable, what was given and what is allowed, for all of them at once."""
     monkeypatch.setenv("OPERATOR_TICK", "soon")

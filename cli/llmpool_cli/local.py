@@ -31,7 +31,8 @@ def local(
 ) -> None:
     """Size worker processes on this machine by the pool's queues. Ctrl-C drains them, a second one ends them."""
     from llmpool_contract import env
-    from llmpool_operator.observe import fault_of
+    from llmpool_contract.redis_url import TLS_OPTIONS
+    from llmpool_operator.observe import POOL_OPTIONS, fault_of
     from llmpool_operator.targets.local_run import LocalRun, redis_url_of, shown_address
 
     pool = _pool(file, backend)
@@ -40,7 +41,8 @@ def local(
         raise typer.BadParameter(
             "the pool's redis needs a Secret, so the address must be given", param_hint="--redis-url"
         )
-    if fault := fault_of(url):
+    # Client certificates too: the files are the caller's own.
+    if fault := fault_of(url, allowed=POOL_OPTIONS | TLS_OPTIONS):
         raise typer.BadParameter(fault, param_hint="--redis-url")
     typer.echo(f"pool {pool.key} at {shown_address(url)}: {_queues(pool)}; Ctrl-C drains the workers and ends")
     run = LocalRun(
@@ -57,9 +59,12 @@ def local(
 def _pool(file: Path, backend: str | None) -> LLMWorkerPool:
     """The pool of a file; ``backend`` is checked as if the file had it."""
     from llmpool_contract.pool import PoolError, load_pool, parse_pool
+    from llmpool_operator.decide import fault_in_schedules
 
     try:
         pool = load_pool(file.read_text(encoding="utf-8"))
+        if fault := fault_in_schedules(pool.spec.scaling):
+            raise typer.BadParameter(f"spec.{fault}", param_hint=str(file))
         if backend is None:
             return pool
         document = pool.model_dump(by_alias=True, exclude_none=True)

@@ -13,6 +13,15 @@ class _Commands(LazyGroup):
     lazy_commands = (
         ("demo", "llmpool_cli.demo.main:demo", "Show the whole pool at work on this machine, with a real model."),
         ("local", "llmpool_cli.local:local", "Size worker processes on this machine from a pool's YAML."),
+        ("pools", "llmpool_cli.pools:pools", "List the pools of a cluster."),
+        ("explain", "llmpool_cli.explain:explain", "Say why a pool has the size it has."),
+        ("resume", "llmpool_cli.resume:resume", "Turn autoscaling on again after a size by hand."),
+        ("import", "llmpool_cli.imports.main:app", "Make a pool from a KEDA ScaledObject or an HPA, to compare."),
+        (
+            "simulate",
+            "llmpool_cli.simulate.main:simulate_command",
+            "Play a trace of jobs in virtual time, to this pool, to an HPA and to KEDA.",
+        ),
         ("submit", "llmpool_cli.submit:app", "Submit a chat, generate or embed job and print its answer."),
         ("result", "llmpool_cli.jobs:result", "Print a job's result; wait for it where need be."),
         ("status", "llmpool_cli.jobs:status", "Say where a job stands."),
@@ -21,6 +30,7 @@ class _Commands(LazyGroup):
         ("batch", "llmpool_cli.batch.main:app", "Submit, watch and collect files in OpenAI's Batch format."),
         ("queues", "llmpool_cli.queues:queues", "Count what is in the queues."),
         ("dead", "llmpool_cli.dead:app", "List, show, replay and purge dead letters."),
+        ("decide", "llmpool_cli.decide:decide", "Decide sizes as the operator does: JSON lines in, JSON lines out."),
         ("schema", "llmpool_cli.schema:schema", "Print the JSON Schema of a job or a result."),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -13,18 +13,19 @@ from llmpool_client import BadJob, BadName, Client, ClientError, SyncClient
 from llmpool_contract import env
 from llmpool_contract.keys import DEFAULT_QUEUES
 
-from .terminal import printable
+from .lines import FAILED as FAILED
+from .lines import USAGE as USAGE
+from .lines import Output as Output
+from .lines import fail as fail
+from .lines import note as note
 
 T = TypeVar("T")
 
 DEFAULT_REDIS_URL = "redis://localhost:6379/0"
-FAILED = 1
-USAGE = 2
 
 RedisUrl = Annotated[
     str, typer.Option("--redis-url", envvar=env.REDIS_URL, show_envvar=True, help="redis://, rediss:// or unix://")
 ]
-Output = Annotated[Literal["text", "json"], typer.Option("--output", "-o", help="text or json.")]
 OneQueue = Annotated[
     str | None, typer.Option("--queue", "-q", help="The job's queue; needed where it isn't a default one.")
 ]
@@ -34,17 +35,6 @@ Queues = Annotated[
 Timeout = Annotated[
     float | None, typer.Option(min=0, help="Seconds to wait for the result; the job goes on. Default: no limit.")
 ]
-
-
-def fail(message: str, code: int = FAILED) -> NoReturn:
-    """One line on stderr, and out."""
-    typer.echo(f"llmpool: {printable(message)}", err=True)
-    raise typer.Exit(code)
-
-
-def note(message: str) -> None:
-    """One line on stderr."""
-    typer.echo(f"llmpool: {printable(message)}", err=True)
 
 
 @contextmanager

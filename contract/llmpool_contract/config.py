@@ -22,6 +22,8 @@ class PoolConfig(BaseModel):
     """The pool's uid: a hash of another uid belongs to another cluster's pool and is left alone."""
     transition: int = Field(default=0, ge=0)
     """Of the leader's lease: an older leader's writes are refused."""
+    renewed_ms: int = Field(default=0, ge=0)
+    """When the owner last wrote, Unix ms by Redis' clock: it does so every two minutes, changed or not."""
     preload: tuple[str, ...] = ()
     """Models that each worker should hold."""
     drains: dict[str, int] = {}
@@ -33,6 +35,7 @@ class PoolConfig(BaseModel):
             "version": str(self.version),
             "owner": self.owner,
             "transition": str(self.transition),
+            "renewed_ms": str(self.renewed_ms),
             "preload": ",".join(self.preload),
         }
         return plain | {f"{DRAIN_PREFIX}{worker}": str(until) for worker, until in self.drains.items()}

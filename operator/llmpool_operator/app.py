@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 
+from .act.config import ConfigWriter
 from .credentials import Credentials
-from .health import HealthServer
+from .election import Terms
+from .health import HealthServer, Progress
 from .kube import KubeAPI
+from .leader import Leader, Leadership, Unelected, own_identity
 from .loop import Loop
 from .metrics import Metrics
+from .outbox import Outbox
 from .pools import Parts
+from .prometheus import Prometheus
 from .readers import Readers
 from .reconciler import Clocks, Reconciler
 from .settings import Settings
@@ -36,14 +43,35 @@ async def run(settings: Settings) -> None:
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
-    """Run until ``stop``. Raises what broke the loop, if anything did: the process should then be started again."""
-    clocks = Clocks(wall=time.time, monotonic=time.monotonic)
+    """Run until ``stop``. Raises what broke it, if anything did: the process should then be started again.
+
+    Raises:
+        LeadershipLost: another operator leads now, or may.
+    """
+    clocks = Clocks(wall=time.time, monotonic=time.monotonic, cpu=time.thread_time)
     metrics, store, api = Metrics(), Store(), KubeAPI(settings.kubeconfig)
+    lease_api = KubeAPI(settings.kubeconfig)  # of its own: no queue of other calls may come before a renewal
+    leader = _leadership(settings, lease_api, metrics)
+    api.may_write = lambda: leader.leading
+    api.on_call = lease_api.on_call = metrics.api_call
+    metrics.leads(lambda: leader.leading)
     watcher = Watcher(store, namespace=settings.namespace, kubeconfig=settings.kubeconfig)
     reconciler = Reconciler(
-        Parts(api, store, metrics, settings.worker_image, clocks.monotonic),
+        Parts(
+            api,
+            store,
+            metrics,
+            Outbox(metrics.error, api.scaling),
+            ConfigWriter(settings.redis_read_timeout, leader.transition),
+            settings.worker_image,
+            clocks.monotonic,
+        ),
         store,
-        Readers(settings.redis_read_timeout, clocks.monotonic),
+        Readers(
+            settings.redis_read_timeout,
+            clocks.monotonic,
+            Prometheus(clocks.monotonic, allow_loopback=settings.prometheus_allow_loopback),
+        ),
         Credentials(api, clocks.monotonic),
         metrics,
         clocks,
@@ -59,24 +87,44 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         tick=settings.operator_tick,
         relist=settings.operator_relist,
     )
-    health = HealthServer(metrics, lambda: reconcile.age, settings.health_port)
+    health = HealthServer(metrics, lambda: _progress(leader, reconcile), settings.health_port)
     port = await health.start()
     log.info("operator started", version=own_version(), namespace=settings.namespace or "all", health_port=port)
     try:
-        await _until(stop, reconcile)
+        await _until(stop, reconcile.run(leader.leads), leader.run())
     finally:
+        await leader.release()  # the loop has ended: no write of ours comes after the next leader's
         await watcher.stop(_STOP_PATIENCE)
         await health.stop()
         await api.close()
+        await lease_api.close()
         log.info("operator stopped")
 
 
-async def _until(stop: asyncio.Event, reconcile: Loop) -> None:
-    running = asyncio.create_task(reconcile.run(), name="loop")
+def _leadership(settings: Settings, api: KubeAPI, metrics: Metrics) -> Leadership:
+    if not settings.leader_election:
+        return Unelected()
+    return Leader(
+        api,
+        namespace=settings.lease_namespace,
+        name=settings.leader_lease,
+        terms=Terms(settings.leader_lease_duration),
+        identity=own_identity(),
+        failed=metrics.error,
+    )
+
+
+def _progress(leader: Leadership, loop: Loop) -> Progress:
+    return Progress(loop.ticking, loop.age if loop.ticking else leader.age)
+
+
+async def _until(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
+    """Do all of the work until told to stop, or until one breaks: none ends by itself. Then all has ended."""
+    running = [asyncio.create_task(part) for part in work]
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if running.done():
-        running.result()  # the loop never ends by itself: this raises what broke it
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    done, _ = await asyncio.wait({*running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (*running, stopping):
+        task.cancel()
+    await asyncio.gather(*running, stopping, return_exceptions=True)
+    for task in done:
+        task.result()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
-from urllib.parse import urlsplit
+
+from llmpool_contract.redis_url import parse_redis_url
 
 from .store import Key
 
@@ -21,7 +23,8 @@ class Claimant:
     born: str
     """creationTimestamp: RFC 3339 in UTC, so that text order is time order."""
     uid: str
-    redis: str
+    redis: tuple[str, ...]
+    """What :func:`redis_identity` makes of the address."""
     queues: tuple[str, ...]
 
 
@@ -38,10 +41,18 @@ class Clash:
         return f"queue {self.queue} belongs to the older pool {'/'.join(self.holder)}: one queue, one pool per Redis"
 
 
-def redis_identity(url: str) -> str:
-    """What makes two addresses the same Redis: host, port and database, whatever the scheme and options say."""
-    parts = urlsplit(url)
-    return f"{(parts.hostname or '').lower()}:{parts.port or 6379}/{parts.path.strip('/') or '0'}"
+@lru_cache(maxsize=16_384)
+def redis_identity(url: str) -> tuple[str, ...]:
+    """What tells whether two addresses are the same Redis: they are if they have any of these in common.
+
+    Host, port and database of a server, of each Sentinel together with the master's name, of each named node of a
+    cluster; whatever the scheme and options say. Two names of one host stay two.
+    """
+    address = parse_redis_url(url)
+    where = f"{address.master}/{address.options.get('db') or 0}" if address.master else address.options.get("db") or 0
+    if "path" in address.options:
+        return (f"{address.options['path']}/{where}",)
+    return tuple(sorted(f"{host.lower()}:{port}/{where}" for host, port in address.nodes))
 
 
 def clashes(claimants: Iterable[Claimant]) -> dict[Key, Clash]:
@@ -52,7 +63,7 @@ def clashes(claimants: Iterable[Claimant]) -> dict[Key, Clash]:
     taken: dict[Claim, Key] = {}
     holding: dict[Key, Clash] = {}
     for pool in sorted(claimants, key=lambda claimant: (claimant.born, claimant.uid)):
-        wanted = [(pool.redis, queue) for queue in pool.queues]
+        wanted = [(redis, queue) for queue in pool.queues for redis in pool.redis]
         clash = next((claim for claim in wanted if claim in taken), None)
         if clash is None:
             taken.update(dict.fromkeys(wanted, pool.key))

@@ -9,7 +9,15 @@ from typing import Any, TypeAlias
 from .decide.types import Finding
 
 Condition: TypeAlias = dict[str, Any]
-ORDER = ("Ready", "ScalingActive", "AbleToScale", "ScalingLimited", "MetricsAvailable", "Paused")
+ORDER = (
+    "Ready",
+    "ScalingActive",
+    "AbleToScale",
+    "ScalingLimited",
+    "MetricsAvailable",
+    "ModelsReady",
+    "Paused",
+)
 MAX_MESSAGE = 1_024
 """Characters of a condition's message; the API allows 32 KiB, a status should stay readable."""
 

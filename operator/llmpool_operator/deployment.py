@@ -7,8 +7,9 @@ from typing import Any
 
 from llmpool_contract import env
 from llmpool_contract.labels import API_VERSION, APP_NAME, KIND, LABEL_MANAGED_BY, LABEL_NAME, LABEL_POOL, MANAGER
-from llmpool_contract.pool import LLMWorkerPool, Worker
+from llmpool_contract.pool import LLMWorkerPool, PodTemplate, Worker
 
+from . import sidecar as ollama
 from .kube import Object
 
 CONTAINER = "worker"
@@ -54,18 +55,33 @@ def build(pool: LLMWorkerPool, uid: str, *, default_image: str) -> Object:
         "spec": {
             "selector": {"matchLabels": own},
             "revisionHistoryLimit": 3,
-            # A rollout never has fewer workers than asked for, and a worker that drains for long doesn't hold it up.
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
-            "template": {
-                "metadata": {"labels": {**own, LABEL_MANAGED_BY: MANAGER}},
-                "spec": _pod(pool, default_image),
-            },
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": _rolling(pool)},
+            "template": {"metadata": _template_metadata(pool, own), "spec": _pod(pool, default_image)},
         },
     }
 
 
+def _rolling(pool: LLMWorkerPool) -> dict[str, Any]:
+    sidecar = pool.spec.ollama.sidecar
+    if sidecar is not None and sidecar.gpus:
+        # There may be no GPU to spare: a new pod waits until an old one has let go of its own. At least one does (the
+        # Deployment's controller makes 1 of a share that comes to nothing).
+        return {"maxSurge": 0, "maxUnavailable": "25%"}
+    # A rollout never has fewer workers than asked for, and a worker that drains for long doesn't hold it up.
+    return {"maxSurge": "25%", "maxUnavailable": 0}
+
+
+def _template_metadata(pool: LLMWorkerPool, own: Mapping[str, str]) -> dict[str, Any]:
+    given = pool.spec.worker.pod_template
+    annotations = {"annotations": given.annotations} if given.annotations else {}
+    return {"labels": {**given.labels, **own, LABEL_MANAGED_BY: MANAGER}, **annotations}
+
+
 def _pod(pool: LLMWorkerPool, default_image: str) -> dict[str, Any]:
+    sidecar = pool.spec.ollama.sidecar
+    tmp = {"name": "tmp", "emptyDir": {}}
     return {
+        **_placed(pool.spec.worker.pod_template),
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": pool.spec.worker.drain_seconds + GRACE_OVER_DRAIN,
@@ -75,10 +91,19 @@ def _pod(pool: LLMWorkerPool, default_image: str) -> dict[str, Any]:
             "runAsGroup": USER,
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
+            # Else the kubelet goes through all files of a models volume at each start.
+            **({} if sidecar is None else {"fsGroupChangePolicy": "OnRootMismatch"}),
         },
+        **({} if sidecar is None else {"initContainers": [ollama.container(sidecar)]}),
         "containers": [_container(pool, default_image)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}],
+        "volumes": [tmp] if sidecar is None else [tmp, *ollama.volumes(sidecar)],
     }
+
+
+def _placed(template: PodTemplate) -> dict[str, Any]:
+    """The fields of a pod that the pool gives, as Kubernetes names them."""
+    given = template.model_dump(by_alias=True, exclude_none=True, exclude={"labels", "annotations"})
+    return {field: value for field, value in given.items() if value}
 
 
 def _container(pool: LLMWorkerPool, default_image: str) -> dict[str, Any]:
@@ -134,7 +159,15 @@ def _credentials(pool: LLMWorkerPool) -> list[dict[str, Any]]:
     return [
         _from_secret(env.REDIS_USERNAME, secret.name, "username", optional=True),
         _from_secret(env.REDIS_PASSWORD, secret.name, "password", optional=False),
+        *(_sentinel_login(secret.name) if "+sentinel:" in (pool.spec.redis.url or "") else ()),
     ]
+
+
+def _sentinel_login(secret: str) -> tuple[dict[str, Any], ...]:
+    return (
+        _from_secret(env.REDIS_SENTINEL_USERNAME, secret, "sentinelUsername", optional=True),
+        _from_secret(env.REDIS_SENTINEL_PASSWORD, secret, "sentinelPassword", optional=True),
+    )
 
 
 def _from_secret(variable: str, secret: str, key: str, *, optional: bool) -> dict[str, Any]:

@@ -1,23 +1,34 @@
-"""``/healthz`` and ``/metrics``. Healthy means that the loop turns, not that this server answers."""
+"""``/healthz`` and ``/metrics``. Healthy means that the work goes on, not that this server answers."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from .metrics import CONTENT_TYPE, Metrics
 
 STALLED_AFTER = 30.0
-"""Seconds without a finished tick after which the process is better started again."""
+"""Seconds without progress after which the process is better started again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How long ago this process last did what it is there for: a leader a tick, a standby a look at the lease."""
+
+    leading: bool
+    age: float
+    """Seconds."""
 
 
 class HealthServer:
-    """A small HTTP server. ``age`` gives the seconds since the loop last finished a tick."""
+    """A small HTTP server. ``progress`` is asked at each request."""
 
-    def __init__(self, metrics: Metrics, age: Callable[[], float], port: int) -> None:
+    def __init__(self, metrics: Metrics, progress: Callable[[], Progress], port: int) -> None:
         self._metrics = metrics
-        self._age = age
+        self._progress = progress
         self._port = port
         self._runner: web.AppRunner | None = None
 
@@ -38,10 +49,13 @@ class HealthServer:
             await self._runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        age = self._age()
-        healthy = age <= STALLED_AFTER
-        body = {"status": "ok" if healthy else "stalled", "last_tick_seconds_ago": round(age, 3)}
+        progress = self._progress()
+        healthy = progress.age <= STALLED_AFTER
+        what = "last_tick_seconds_ago" if progress.leading else "last_look_at_the_lease_seconds_ago"
+        good = "ok" if progress.leading else "standby"
+        body = {"status": good if healthy else "stalled", what: round(progress.age, 3)}
         return web.json_response(body, status=200 if healthy else 503)
 
     async def _render(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+        body = await asyncio.to_thread(self._metrics.render)  # with thousands of pools the loop would stand still
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})

@@ -7,12 +7,15 @@ both).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import kopf
 import yaml
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 from kubernetes.aio.config.config_exception import ConfigException
+
+if TYPE_CHECKING:
+    import kopf
 
 _SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -45,6 +48,8 @@ async def find_cluster(kubeconfig: str) -> Configuration:
 
 async def as_connection_info(configuration: Configuration) -> kopf.ConnectionInfo:
     """The same for Kopf, which asks at its start and again after each 401."""
+    import kopf  # not above: whoever only makes calls need not wait a third of a second for it
+
     bearer = await configuration.get_api_key_with_prefix("BearerToken") or ""
     return kopf.ConnectionInfo(
         server=configuration.host,

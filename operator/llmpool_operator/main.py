@@ -10,11 +10,12 @@ from .version import own_version
 
 
 def main() -> None:
-    """Run the operator from environment variables. Exit status 2: a setting can't be used."""
+    """Run the operator from environment variables. Exit status 2: a setting can't be used; 3: no longer the leader."""
     parser = argparse.ArgumentParser(
         prog="llmpool-operator",
         description="Sizes LLMWorkerPools by their backlog. Settings come from environment variables: WATCH_NAMESPACE, "
-        "KUBECONFIG, WORKER_IMAGE, OPERATOR_TICK, OPERATOR_RELIST, REDIS_READ_TIMEOUT, HEALTH_PORT, LOG_LEVEL.",
+        "KUBECONFIG, WORKER_IMAGE, OPERATOR_TICK, OPERATOR_RELIST, REDIS_READ_TIMEOUT, HEALTH_PORT, LOG_LEVEL, "
+        "LEADER_ELECTION, LEADER_LEASE, LEADER_NAMESPACE, LEADER_LEASE_DURATION.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
     parser.parse_args()
@@ -23,7 +24,10 @@ def main() -> None:
 
 def _run() -> int:
     # Not above: --version and --help need none of it, and Kopf alone takes a third of a second.
+    import structlog
+
     from .app import run
+    from .leader import LeadershipLost
     from .logs import set_up
     from .settings import SettingsError, load
 
@@ -35,6 +39,9 @@ def _run() -> int:
     set_up(settings.log_level)
     try:
         asyncio.run(run(settings))
+    except LeadershipLost as error:
+        structlog.get_logger(__name__).error("leadership lost: the process ends", why=str(error))
+        return 3
     except OSError as error:
         what = f"HEALTH_PORT {settings.health_port}: {error.strerror or error}"
         print(f"llmpool-operator can't start: {what}", file=sys.stderr)  # noqa: T201 - for whoever started it

@@ -8,37 +8,23 @@ from dataclasses import dataclass, field
 
 from llmpool_contract.pool import LLMWorkerPool, PoolError, parse_pool
 
-from .decide import from_dict, to_dict
+from .act.config import ConfigWriter
+from .backoff import Backoff
+from .decide import fault_in_schedules, from_dict, to_dict
 from .decide.types import Missing, Observation
 from .engine import PoolEngine
 from .kube import KubeAPI, Object
 from .metrics import Metrics
 from .observe import Endpoint, Wish, fault_of
+from .outbox import Outbox
 from .report import PoolReporter
+from .sightings import wish_of
 from .store import Key, Store, key_of
 from .targets.base import Sighting, TargetError, Turn
-from .targets.kubernetes import DeploymentTarget
+from .targets.kubernetes import DeploymentTarget, Tools
+from .targets.observed import ObservedTarget
 
-_LONGEST_PAUSE = 15.0
-"""Seconds: an API server that is back finds every pool served within this."""
-
-
-@dataclass(slots=True)
-class Backoff:
-    """When a pool that failed is tried again. Times are monotonic seconds."""
-
-    failures: int = 0
-    until: float = float("-inf")
-
-    def failed(self, now: float, jitter: float) -> None:
-        """One more failure: wait twice as long as last time, less up to a half. ``jitter`` is 0..1."""
-        pause = min(_LONGEST_PAUSE, 2.0**self.failures)
-        self.failures += 1
-        self.until = now + pause * (1 - jitter / 2)
-
-    def clear(self) -> None:
-        """It went well, or something changed."""
-        self.failures, self.until = 0, float("-inf")
+_NOTHING = Wish("", (), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +34,15 @@ class Parts:
     api: KubeAPI
     store: Store
     metrics: Metrics
+    outbox: Outbox
+    configs: ConfigWriter
     image: str
     monotonic: Callable[[], float]
+
+    @property
+    def tools(self) -> Tools:
+        """What Deployments are acted on with."""
+        return Tools(self.api, self.store, self.configs, self.image)
 
 
 @dataclass(slots=True)
@@ -64,9 +57,11 @@ class Record:
     pool: LLMWorkerPool | None = None
     problem: TargetError | None = None
     engine: PoolEngine | None = None
-    target: DeploymentTarget | None = None
+    target: DeploymentTarget | ObservedTarget | None = None
     backoff: Backoff = field(default_factory=Backoff)
     last: Turn | None = None
+    wish: Wish = _NOTHING
+    """What to read for the pool."""
     endpoint: Endpoint | Missing | None = None
     """The Redis of the last reading."""
 
@@ -75,23 +70,29 @@ class Record:
         """The record of a pool that is seen for the first time."""
         metadata = obj["metadata"]
         record = cls(key_of(obj), metadata["uid"], metadata["creationTimestamp"], generation=-1)
+        left = _left_by_another(obj)
         record.reporter = PoolReporter(
             parts.api,
             parts.store,
             parts.metrics,
+            parts.outbox,
             key=record.key,
-            history=lambda: to_dict(record.engine.history) if record.engine else _left_by_another(obj),
-            paused=lambda: record.pool.spec.paused if record.pool else None,
+            history=lambda: to_dict(record.engine.history) if record.engine else left,
+            spec=lambda: record.pool.spec if record.pool else None,
             monotonic=parts.monotonic,
         )
         record.adopt(obj, parts)
         return record
 
-    def adopt(self, obj: Object, parts: Parts) -> None:
-        """Take up the newest state of the document. Cheap when the spec hasn't changed."""
+    def adopt(self, obj: Object, parts: Parts) -> bool:
+        """Take up the newest state of the document. Cheap when the spec hasn't changed; gives whether it has."""
         if obj["metadata"]["generation"] == self.generation:
-            return
+            return False
         self.generation = obj["metadata"]["generation"]
+        self._read(obj, parts)
+        return True
+
+    def _read(self, obj: Object, parts: Parts) -> None:
         try:
             self.pool = parse_pool(obj)
         except PoolError as error:
@@ -102,22 +103,27 @@ class Record:
         if self.problem is not None:
             self.pool = None
             return
-        if self.engine is None or self.target is None:
-            self.target = DeploymentTarget(
-                parts.api, parts.store, self.reporter, pool=self.pool, uid=self.uid, image=parts.image
-            )
-            history = from_dict(_left_by_another(obj))
+        self.wish = wish_of(self.pool)
+        if self.engine is None or self.target is None or self._changes_mode(self.pool):
+            self.target = self._target(self.pool, parts)
+            history = self.engine.history if self.engine else from_dict(_left_by_another(obj))
             self.engine = PoolEngine(self.pool.spec, self.target, history, resuming=True)
         else:
             self.engine.spec = self.pool.spec
             self.target.adopt(self.pool)
 
-    @property
-    def wish(self) -> Wish:
-        """What to read of Redis."""
-        assert self.pool is not None
-        spec = self.pool.spec
-        return Wish(self.pool.key, tuple(queue.name for queue in spec.queues), float(spec.scaling.idle_seconds))
+    def _changes_mode(self, pool: LLMWorkerPool) -> bool:
+        return isinstance(self.target, ObservedTarget) != (pool.spec.mode == "Observe")
+
+    def _target(self, pool: LLMWorkerPool, parts: Parts) -> DeploymentTarget | ObservedTarget:
+        if pool.spec.mode == "Observe":
+            return ObservedTarget(parts.api, self.reporter, pool=pool, monotonic=parts.monotonic)
+        return DeploymentTarget(parts.tools, self.reporter, pool=pool, uid=self.uid, endpoint=lambda: self.endpoint)
+
+    def forget(self, parts: Parts) -> None:
+        """The pool is gone: so is what its workers were told."""
+        if isinstance(self.endpoint, Endpoint) and isinstance(self.target, DeploymentTarget):
+            parts.configs.forget(self.endpoint, "/".join(self.key), self.uid)
 
     async def turn(self, sighting: Sighting, now: float) -> Turn:
         """The engine's turn."""
@@ -140,7 +146,9 @@ def _problem_of(pool: LLMWorkerPool, default_image: str) -> TargetError | None:
     """Why a pool that reads well can't work all the same."""
     if fault := fault_of(pool.spec.redis.url_from(pool.metadata.namespace)):
         return TargetError("InvalidSpec", f"spec.redis.url: {fault}")
-    if not (pool.spec.worker.image or default_image):
+    if fault := fault_in_schedules(pool.spec.scaling):
+        return TargetError("InvalidSpec", f"spec.{fault}")
+    if not (pool.spec.worker.image or default_image) and pool.spec.mode == "Active":
         return TargetError("NoImage", "spec.worker.image is empty and the operator has no WORKER_IMAGE")
     return None
 

@@ -16,7 +16,7 @@ from .claims import Claimant, Clash, clashes, redis_identity
 from .credentials import Credentials
 from .decide.types import Missing
 from .metrics import Metrics
-from .observe import Endpoint, nothing_known
+from .observe import Endpoint, Wish
 from .pools import Parts, Record
 from .readers import Readers
 from .store import Key, Store
@@ -24,15 +24,19 @@ from .targets.base import Sighting, TargetError, Turn
 from .tell import tell
 
 log = structlog.get_logger(__name__)
+_FLUSH = 1.0
+"""Seconds at a stop for what is still to be told."""
 Reading: TypeAlias = asyncio.Task[Mapping[Key, Sighting]]
 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Unix seconds for what is remembered, monotonic ones for what is waited for."""
+    """Unix seconds for what is remembered, monotonic ones for what is waited for, CPU seconds for what it costs."""
 
     wall: Callable[[], float]
     monotonic: Callable[[], float]
+    cpu: Callable[[], float]
+    """Of the thread that the loop runs in."""
 
 
 class Reconciler:
@@ -50,19 +54,24 @@ class Reconciler:
         self._records: dict[Key, Record] = {}
         self._turning: dict[Key, asyncio.Task[None]] = {}
         self._reading: set[Reading] = set()
+        self._holding: dict[Key, Clash] | None = None
+        """Who must hold. None: a pool has come, changed or gone since that was found out."""
 
     @property
-    def known(self) -> set[Key]:
-        """The pools there are, and those that were there at the last pass."""
-        return {*self._store.pools.objects, *self._records}
+    def known(self) -> list[Key]:
+        """The pools there are, and those that were there at the last pass; in an order that stays."""
+        return list({**self._store.pools.objects, **self._records})
 
     async def close(self) -> None:
-        """Give up the turns in progress: all they do can be done again."""
+        """Give up the turns in progress: all they do can be done again. What they had to tell is told, if it can be."""
         tasks = [*self._turning.values(), *self._reading]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._parts.outbox.close(_FLUSH)
         await self._readers.close()
+        await self._parts.configs.close()
+        await self._credentials.close()
 
     async def serve(self, keys: Iterable[Key], *, changed: bool, patience: float) -> None:
         """One pass over some pools. ``changed``: they are served even while they wait after a failure.
@@ -77,7 +86,7 @@ class Reconciler:
         readings = self._start_readings([record for record in records if record.key not in holding])
         for record in records:
             turn = self._turn(record, holding.get(record.key), readings.get(record.key))
-            self._turning[record.key] = asyncio.create_task(turn, name=f"turn {'/'.join(record.key)}")
+            self._turning[record.key] = asyncio.create_task(turn)
         await asyncio.wait([self._turning[record.key] for record in records], timeout=patience)
 
     def _refresh(self, keys: Iterable[Key]) -> list[Record]:
@@ -94,21 +103,23 @@ class Reconciler:
                 continue
             if held is None:
                 held = self._records[key] = Record.of(obj, self._parts)
-            else:
-                held.adopt(obj, self._parts)
+                self._holding = None
+            elif held.adopt(obj, self._parts):
+                self._holding = None
             refreshed.append(held)
         return refreshed
 
     def _forget(self, key: Key) -> None:
         """A pool is gone; its Deployment is the garbage collector's. A turn in progress must not write any more."""
-        del self._records[key]
+        self._records.pop(key).forget(self._parts)
+        self._holding = None
+        self._parts.outbox.forget(key)
         if task := self._turning.pop(key, None):
             task.cancel()
         self._metrics.forget(key)
         log.info("pool gone", namespace=key[0], pool=key[1])
 
     def _ready(self, records: list[Record], *, changed: bool) -> list[Record]:
-        self._turning = {key: task for key, task in self._turning.items() if not task.done()}
         now = self._clocks.monotonic()
         if changed:
             for record in records:
@@ -116,6 +127,11 @@ class Reconciler:
         return [record for record in records if record.key not in self._turning and now >= record.backoff.until]
 
     def _clashes(self) -> dict[Key, Clash]:
+        if self._holding is None:
+            self._holding = self._find_clashes()
+        return self._holding
+
+    def _find_clashes(self) -> dict[Key, Clash]:
         return clashes(
             Claimant(
                 record.key,
@@ -125,14 +141,25 @@ class Reconciler:
                 tuple(queue.name for queue in record.pool.spec.queues),
             )
             for record in self._records.values()
-            if record.pool is not None
+            if record.pool is not None and record.pool.spec.mode == "Active"  # who only looks takes nothing
         )
 
     async def _find_endpoints(self, records: list[Record]) -> None:
-        readable = [record for record in records if record.pool is not None]
-        found = await asyncio.gather(*(self._endpoint(record) for record in readable))
-        for record, endpoint in zip(readable, found, strict=True):
-            record.endpoint = endpoint
+        """Where each pool's Redis is. Only those with credentials ask for them, each Secret once."""
+        asking: dict[tuple[str, str, str], list[Record]] = {}
+        for record in records:
+            if record.pool is None:
+                continue
+            redis, namespace = record.pool.spec.redis, record.key[0]
+            url = redis.url_from(namespace)
+            if redis.credentials_secret is None:
+                record.endpoint = Endpoint(url)
+            else:
+                asking.setdefault((namespace, url, redis.credentials_secret.name), []).append(record)
+        found = await asyncio.gather(*(self._credentials.endpoint(*asked) for asked in asking))
+        for endpoint, using in zip(found, asking.values(), strict=True):
+            for record in using:
+                record.endpoint = endpoint
 
     def _start_readings(self, records: list[Record]) -> dict[Key, Reading]:
         """One for each Redis: a turn waits for its own alone, so that a silent one holds up nobody else's."""
@@ -144,38 +171,38 @@ class Reconciler:
         readings: dict[Key, Reading] = {}
         for endpoint, using in grouped.items():
             wishes = {record.key: record.wish for record in using}
-            task: Reading = asyncio.create_task(self._readers.read(endpoint, wishes, at=at), name="reading")
+            task: Reading = asyncio.create_task(self._read(endpoint, wishes, at), name="reading")
             self._reading.add(task)
             task.add_done_callback(self._reading.discard)
             readings.update(dict.fromkeys(wishes, task))
         return readings
+
+    async def _read(self, endpoint: Endpoint, wishes: Mapping[Key, Wish], at: float) -> Mapping[Key, Sighting]:
+        started = self._clocks.monotonic()
+        try:
+            return await self._readers.read(endpoint, wishes, at=at)
+        finally:
+            self._metrics.redis_read(self._clocks.monotonic() - started)
 
     async def _sighting(self, record: Record, reading: Reading | None) -> Sighting:
         if reading is not None:
             # Shielded: a pool that goes in the meantime must not take the reading of the others with it.
             return (await asyncio.shield(reading))[record.key]
         assert isinstance(record.endpoint, Missing)
-        return nothing_known(record.wish, record.endpoint, at=self._clocks.wall())
-
-    async def _endpoint(self, record: Record) -> Endpoint | Missing:
-        assert record.pool is not None
-        redis = record.pool.spec.redis
-        secret = redis.credentials_secret.name if redis.credentials_secret else None
-        return await self._credentials.endpoint(record.key[0], redis.url_from(record.key[0]), secret)
+        read = await self._readers.read(record.endpoint, {record.key: record.wish}, at=self._clocks.wall())
+        return read[record.key]
 
     async def forget_unused(self) -> None:
         """End the connections to Redises that no pool names any more."""
         used = {record.endpoint for record in self._records.values()}
-        await self._readers.keep({endpoint for endpoint in used if isinstance(endpoint, Endpoint)})
+        endpoints = {endpoint for endpoint in used if isinstance(endpoint, Endpoint)}
+        await self._readers.keep(endpoints)
+        await self._parts.configs.keep(endpoints)
 
     async def _turn(self, record: Record, clash: Clash | None, reading: Reading | None) -> None:
-        problem = record.problem or (TargetError("AmbiguousQueue", clash.message) if clash else None)
+        started = self._clocks.monotonic()
         try:
-            if problem is not None:
-                turn = await record.refuse(problem, self._clocks.wall())
-            else:
-                sighting = await self._sighting(record, reading)
-                turn = await record.turn(sighting, self._clocks.wall())
+            turn = await self._take_turn(record, clash, reading)
         except TargetError as error:
             self._failed(record, error.reason, str(error))
         except Exception as error:
@@ -183,7 +210,17 @@ class Reconciler:
             log.exception("turn broke", namespace=record.key[0], pool=record.key[1])
             self._failed(record, type(error).__name__, "see the log")
         else:
-            self._done(record, turn)
+            self._done(record, turn, self._clocks.monotonic() - started)
+        finally:
+            if self._turning.get(record.key) is asyncio.current_task():  # else the pool was forgotten
+                del self._turning[record.key]
+
+    async def _take_turn(self, record: Record, clash: Clash | None, reading: Reading | None) -> Turn:
+        problem = record.problem or (TargetError("AmbiguousQueue", clash.message) if clash else None)
+        if problem is not None:
+            return await record.refuse(problem, self._clocks.wall())
+        sighting = await self._sighting(record, reading)
+        return await record.turn(sighting, self._clocks.wall())
 
     def _failed(self, record: Record, kind: str, message: str) -> None:
         self._metrics.error(kind)
@@ -191,8 +228,8 @@ class Reconciler:
             log.warning("turn failed", namespace=record.key[0], pool=record.key[1], reason=kind, error=message)
         record.failed(self._clocks.monotonic())
 
-    def _done(self, record: Record, turn: Turn) -> None:
-        self._metrics.turn(record.key, turn)
+    def _done(self, record: Record, turn: Turn, seconds: float) -> None:
+        self._metrics.turn(record.key, turn, seconds)
         tell(record.key, record.last, turn)
         record.last = turn
         if turn.failure is None or turn.failure.sized:

@@ -33,8 +33,19 @@ class Settings(BaseSettings):
     """How often the whole list of pools is read, which finds what a watch missed."""
     redis_read_timeout: float = Field(default=0.8, ge=0.05, le=10)
     """What one reading of a Redis may take, connecting included; less than a tick, so that one Redis delays none."""
+    prometheus_allow_loopback: bool = False
+    """Whether a pool's Prometheus may be an address of this machine itself. Else who creates pools could ask its
+    other services."""
     health_port: int = Field(default=8080, ge=0, le=65535)
     """``/healthz`` and ``/metrics``. 0: any free port, which the log names."""
+    leader_election: bool = True
+    """Off: this process leads at once. Two at once do no harm but write twice."""
+    leader_lease: str = Field(default="llmpool-operator", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    """The Lease that operators of the same pools share, and operators of other pools must not."""
+    leader_namespace: str = Field(default="", pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$")
+    """Where the Lease lives. Empty: the namespace that is served; where that is all of them, the operator's own."""
+    leader_lease_duration: int = Field(default=15, ge=3, le=300)
+    """After a leader's death the next one begins within this and two fifteenths more. API calls may take two fifths."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("log_level", mode="before")
@@ -48,6 +59,11 @@ class Settings(BaseSettings):
         if self.watch_namespace == ALL_NAMESPACES:
             return None
         return self.watch_namespace or _own_namespace()
+
+    @property
+    def lease_namespace(self) -> str:
+        """By what is served, so that two operators of one namespace each, side by side, don't wait for each other."""
+        return self.leader_namespace or self.namespace or _own_namespace()
 
 
 def _own_namespace() -> str:

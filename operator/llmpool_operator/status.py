@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from .conditions import MAX_MESSAGE, merge, timestamp
+from llmpool_contract.pool import LLMWorkerPoolSpec
+
+from .conditions import merge, timestamp
 from .decide import worth_writing
-from .decide.types import Finding, Missing, QueueBacklog
+from .decide.types import Missing, QueueBacklog
 from .deployment import selector
-from .targets.base import Size, TargetError, Turn
+from .explain import findings
+from .models import ModelState
+from .status_parts import gpu, preloaded, reasons, waiting
+from .targets.base import Size, Turn
 
 Status: TypeAlias = dict[str, Any]
 COUNTERS_EVERY = 5.0
 """Seconds between writes that only carry new counts: they change all the time, and watchers are told each write."""
-_COUNTERS = frozenset({"queued", "inFlight", "busy", "message", "history", "conditions"})
+_COUNTERS = frozenset(
+    {"queued", "inFlight", "busy", "message", "history", "conditions", "decision", "metrics", "waits", "gpu", "models"}
+)
+_OBJECTS = frozenset({"history", "decision", "gpu", "bounds"})
 _BY_BACKLOG = {"AbleToScale": {"True"}, "ScalingLimited": {"True", "False"}}
 """Conditions that come and go with the backlog while they have these statuses: they are written as counts are."""
 
 
 def build(
-    previous: Status, turn: Turn, *, name: str, generation: int, paused: str | None, history: dict[str, Any]
+    previous: Status,
+    turn: Turn,
+    *,
+    name: str,
+    generation: int,
+    spec: LLMWorkerPoolSpec | None,
+    models: tuple[ModelState, ...] | None,
+    history: dict[str, Any],
 ) -> Status:
     """The whole status after a turn. What is not known is left out, but sizes stay as they were last known."""
     status: Status = {
         **{key: previous[key] for key in ("replicas", "readyReplicas", "desiredReplicas") if key in previous},
         "observedGeneration": generation,
         "selector": selector(name),
-        "conditions": merge(
-            previous.get("conditions") or [], _findings(turn, paused), at=turn.at, generation=generation
-        ),
+        "conditions": merge(previous.get("conditions") or [], findings(turn, spec), at=turn.at, generation=generation),
         "history": history,
-        **({} if turn.decision is None else {"message": turn.decision.message[:MAX_MESSAGE]}),
         **_sizes(turn),
         **_counts(turn),
+        **({} if turn.decision is None else reasons(turn.decision, spec, at=turn.at)),
+        **waiting(turn),
+        **gpu(turn.sighting.gpu),
+        **preloaded(models),
     }
     if turn.resized is not None:
         status["lastScaleTime"] = timestamp(turn.at)
@@ -55,44 +71,10 @@ def as_patch(written: Status, wanted: Status) -> Status:
     """A JSON merge patch from one to the other: what changed, and null for what went."""
     gone: Status = dict.fromkeys(written.keys() - wanted.keys())
     changed = {key: value for key, value in wanted.items() if written.get(key) != value}
-    if "history" in changed:
-        # A merge patch merges objects too: what the new history no longer has must go.
-        changed["history"] = {**dict.fromkeys(written.get("history") or {}), **wanted["history"]}
+    for key in changed.keys() & _OBJECTS:
+        # A merge patch merges objects too: what the new one no longer has must go.
+        changed[key] = {**dict.fromkeys(written.get(key) or {}), **wanted[key]}
     return {**gone, **changed}
-
-
-def _findings(turn: Turn, paused: str | None) -> Iterable[Finding]:
-    yield _ready(turn)
-    if turn.decision is not None:
-        yield from turn.decision.conditions
-    if turn.failure is not None:
-        yield from _failed(turn.failure, decided=turn.decision is not None)
-    if paused is not None:
-        text = f"spec.paused is {paused}"
-        is_paused = paused != "None"
-        yield Finding("Paused", "True" if is_paused else "False", f"Paused{paused}" if is_paused else "NotPaused", text)
-
-
-def _failed(failure: TargetError, *, decided: bool) -> Iterable[Finding]:
-    if not decided:  # nothing of what an earlier turn found holds
-        yield Finding("ScalingActive", "False", failure.reason, failure.message)
-        yield Finding("MetricsAvailable", "Unknown", failure.reason, "not looked at")
-    if not failure.sized:
-        yield Finding("AbleToScale", "False", failure.reason, failure.message)
-
-
-def _ready(turn: Turn) -> Finding:
-    if turn.failure is not None:
-        return Finding("Ready", "False", turn.failure.reason, turn.failure.message)
-    if isinstance(turn.size, Missing):
-        return Finding("Ready", "Unknown", turn.size.reason, "the number of workers is not known")
-    wanted = turn.size.intended if turn.decision is None else turn.decision.replicas
-    told = f"{turn.size.ready} of {wanted} workers are ready"
-    if wanted == 0:
-        return Finding("Ready", "True", "ScaledToZero", "no workers are asked for")
-    if turn.size.ready == 0:
-        return Finding("Ready", "False", "NoWorkerReady", told)
-    return Finding("Ready", "True", "WorkersReady" if turn.size.ready >= wanted else "WorkersStarting", told)
 
 
 def _sizes(turn: Turn) -> Status:
@@ -125,4 +107,10 @@ def _substance(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shown(status: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in status.items() if key != "history"}
+    """Without what moves all the time: the history, and when the numbers were found. Those go along with a write."""
+    shown = {key: value for key, value in status.items() if key != "history"}
+    if "decision" in shown:
+        shown["decision"] = {**shown["decision"], "at": None}
+    if "metrics" in shown:
+        shown["metrics"] = [{**metric, "at": None} for metric in shown["metrics"]]
+    return shown

@@ -1,4 +1,4 @@
-"""What the operator knows of the cluster: pools and their Deployments, as watches, lists and own writes tell it.
+"""What the operator knows of the cluster: pools, their Deployments and pods, as watches, lists and own writes tell it.
 
 An object is replaced only by a newer one (resource versions of one kind are ordered), so it doesn't matter which of
 the three tells it first. Deletions that a watch slept through are found by the next list: what the list should hold
@@ -12,9 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from .kube import Object
+from .pods import Pod, PodShelf, pod_of
+from .slim import slim_deployment, slim_pool
 
 Key: TypeAlias = tuple[str, str]
 """(namespace, name). A pool and its Deployment have the same one."""
+
+_ASSUMED = "assumed"
+"""Beside metadata and spec. The API server's objects have no such field."""
 
 
 def key_of(obj: Object) -> Key:
@@ -25,6 +30,15 @@ def key_of(obj: Object) -> Key:
 def version_of(obj: Object) -> int:
     """An object's resource version; later ones are larger."""
     return int(obj["metadata"].get("resourceVersion") or 0)
+
+
+def assumed(obj: Object) -> Object:
+    """An object as it should be after a write whose answer showed only a part of it: the real one replaces it."""
+    return {**obj, _ASSUMED: True}
+
+
+def _assumed(obj: Object) -> bool:
+    return bool(obj.get(_ASSUMED))
 
 
 @dataclass(slots=True)
@@ -43,7 +57,7 @@ class Shelf:
         key, uid = key_of(obj), obj["metadata"]["uid"]
         held = self.objects.get(key)
         version = version_of(obj)
-        if version < self._gone.get(uid, 0) or (held is not None and version_of(held) >= version):
+        if version < self._gone.get(uid, 0) or (held is not None and version_of(held) >= version + _assumed(held)):
             return False, held
         self.objects[key] = obj
         return True, held
@@ -72,11 +86,12 @@ class Shelf:
 
 
 class Store:
-    """Pools and Deployments, and which pools have changed since somebody looked."""
+    """Pools, Deployments and pods, and which pools have changed since somebody looked."""
 
     def __init__(self) -> None:
         self.pools = Shelf()
         self.deployments = Shelf()
+        self.pods = PodShelf()
         self.dirty: set[Key] = set()
         self.changed = asyncio.Event()
         """Set when a pool becomes dirty; cleared by :meth:`take_dirty`."""
@@ -93,7 +108,7 @@ class Store:
             if self.pools.drop(obj):
                 self._mark(key_of(obj))
             return
-        taken, held = self.pools.put(obj)
+        taken, held = self.pools.put(slim_pool(obj))
         if taken and (held is None or _identity(held) != _identity(obj)):
             self._mark(key_of(obj))
 
@@ -103,9 +118,17 @@ class Store:
             if self.deployments.drop(obj):
                 self._mark(key_of(obj))
             return
+        obj = slim_deployment(obj)
         taken, held = self.deployments.put(obj)
-        if taken and (held is None or _workload(held) != _workload(obj)):
+        if taken and not _assumed(obj) and (held is None or _workload(held) != _workload(obj)):
             self._mark(key_of(obj))
+
+    def saw_pod(self, obj: Object, *, deleted: bool = False) -> None:
+        """A pod as a watch told it. Makes nothing dirty: no change of a pod is worth a turn before the next tick."""
+        if deleted:
+            self.pods.drop(pod_of(obj))
+        else:
+            self.pods.put(pod_of(obj))
 
     def listed_pools(self, items: list[Object], version: str) -> None:
         """All pools there are, as of a version."""
@@ -121,6 +144,12 @@ class Store:
         for key in self.deployments.prune(items, version):
             self._mark(key)
 
+    def listed_pods(self, pods: list[Pod], version: str) -> None:
+        """All pods with a pool's label there are, as of a version."""
+        for pod in pods:
+            self.pods.put(pod)
+        self.pods.prune(pods, version)
+
     def _mark(self, key: Key) -> None:
         self.dirty.add(key)
         self.changed.set()
@@ -132,5 +161,7 @@ def _identity(pool: Object) -> tuple[Any, ...]:
 
 
 def _workload(deployment: Object) -> tuple[Any, ...]:
+    """What is worth a turn. Not the generation: of a resize of our own it may come later than the size."""
     metadata = deployment["metadata"]
-    return metadata["uid"], metadata.get("generation"), metadata.get("deletionTimestamp")
+    parts = metadata.get("labels"), metadata.get("ownerReferences"), metadata.get("deletionTimestamp")
+    return metadata["uid"], deployment.get("spec"), *parts

@@ -15,15 +15,18 @@ log = structlog.get_logger(__name__)
 
 def tell(key: Key, last: Turn | None, turn: Turn) -> None:
     """Log a resize, a size that somebody else changed, a failure's or a hold's beginning and end."""
+    was, now = _trouble(last), _trouble(turn)
+    same = (was and was[0]) == (now and now[0])  # by the reason: a message may change each turn, as a Redis' errors do
+    if turn.found is None and turn.resized is None and same:
+        return
     pool = log.bind(namespace=key[0], pool=key[1])
     if turn.found is not None:
         pool.info("size changed by somebody else", expected=turn.found[0], found=turn.found[1])
     if turn.resized is not None:
         pool.info("resized", before=turn.resized[0], after=turn.resized[1], **_why(turn))
-    was, now = _trouble(last), _trouble(turn)
-    if now != was and now is not None:
+    if not same and now is not None:
         pool.warning("held", reason=now[0], detail=now[1])
-    elif now != was:
+    elif not same:
         pool.info("back to normal")
 
 

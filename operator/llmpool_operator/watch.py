@@ -146,18 +146,40 @@ def _registry(store: Store, tell: Tell, kubeconfig: str) -> kopf.OperatorRegistr
     async def deployment(event: Any, **_: Any) -> None:
         tell(store.saw_deployment, event["object"], deleted=event["type"] == "DELETED")
 
+    @kopf.on.event("", "v1", "pods", registry=registry, id="pod")
+    async def pod(event: Any, **_: Any) -> None:
+        tell(store.saw_pod, event["object"], deleted=event["type"] == "DELETED")
+
     return registry
+
+
+class _NoMemory(kopf.DiffBaseStorage):
+    """No copy of an object, to compare with later: only change handlers need it, and it is most of an event's cost."""
+
+    def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:  # noqa: ARG002 - Kopf's
+        """Nothing."""
+        return kopf.BodyEssence()
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:  # noqa: ARG002 - Kopf's
+        """Nothing."""
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Nothing: there are no change handlers."""
 
 
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True  # needs no right to list namespaces and CRDs
+    settings.queueing.idle_timeout = 1.0  # each object that changed has a task for so long
+    settings.persistence.diffbase_storage = _NoMemory()
     settings.posting.enabled = False
     settings.posting.loggers = False
     settings.watching.server_timeout = 600
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = 500
     settings.watching.label_selectors["apps", "v1", "deployments"] = LABEL_POOL
+    settings.watching.label_selectors["", "v1", "pods"] = LABEL_POOL
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = (1, 1, 2, 3)  # then it ends, and lists take over while it is started again

@@ -17,18 +17,23 @@ CALL_TIMEOUT_S = 5.0
 
 
 class OllamaProcess:
-    """`with OllamaProcess() as ollama: ollama.url`; `script` and `seen` talk to it over HTTP, and block."""
+    """`with OllamaProcess() as ollama: ollama.url`; `script` and `seen` talk to it over HTTP, and block.
 
-    def __init__(self) -> None:
+    `host` is the address that it listens on: pods of a real node don't reach the loopback one.
+    """
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self._port = free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="llmpool-ollama-"))
-        command = [sys.executable, "-m", "tests.support.scripted_ollama", "--port", str(self._port)]
+        command = [sys.executable, "-m", "tests.support.scripted_ollama", "--host", host]
+        command += ["--port", str(self._port)]
         self._child = Child("scripted-ollama", command, self._folder / "ollama.log", cwd=REPOSITORY)
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     def __enter__(self) -> Self:
         self.restart()

@@ -5,6 +5,8 @@ import json
 import os
 import sys
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -12,7 +14,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from llmpool_contract.labels import API_VERSION, KIND
-from llmpool_operator.kube import APIError, KubeAPI, Object, deployment_path, pool_path
+from llmpool_operator.kube import APIError, KubeAPI, Object, deployment_path, pool_path, pools_path
 from tests.support.processes import Child, free_port
 from tests.support.waiting import eventually
 
@@ -25,6 +27,8 @@ class OperatorProcess:
 
     def __init__(self, kubeconfig: Path, namespace: str, log: Path, **settings: str) -> None:
         self.port = free_port()
+        self.ends: list[int | None] = []
+        """Exit statuses of those that ended by themselves."""
         env = {
             "PATH": os.environ["PATH"],
             "HOME": os.environ.get("HOME", "/"),
@@ -48,6 +52,29 @@ class OperatorProcess:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever this machine's proxy is
         with direct.open(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
+
+    @asynccontextmanager
+    async def kept_alive(self) -> AsyncIterator[None]:
+        """Start it, and again whenever it ends, as a kubelet does; stop it at the end."""
+        self.child.start()
+        keeper = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            await asyncio.to_thread(self.child.stop)
+
+    async def _keep(self) -> None:
+        while True:
+            if not self.child.running():
+                self.ends.append(self.child.stop())
+                self.child.start()
+            await asyncio.sleep(0.1)
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log with this event."""
+        return [line for line in self.lines() if line["event"] == event]
 
     def lines(self) -> list[dict[str, Any]]:
         """Its log so far."""
@@ -84,6 +111,10 @@ class Pools:
         self.api = api
         self.namespace = namespace
 
+    async def make(self, name: str, redis_url: str, **spec: Any) -> None:
+        """A pool of `pool_document`."""
+        await self.api.create(pools_path(self.namespace), pool_document(self.namespace, name, redis_url, **spec))
+
     async def deployment(self, name: str) -> Object | None:
         try:
             return await self.api.get(deployment_path(self.namespace, name))
@@ -96,7 +127,7 @@ class Pools:
         found = await self.deployment(name)
         return None if found is None else found["spec"]["replicas"]
 
-    async def sized(self, name: str, replicas: int, timeout_s: float = 10) -> None:
+    async def sized(self, name: str, replicas: int, timeout_s: float = 20) -> None:
         """Wait until the Deployment asks for so many."""
 
         async def there() -> bool:
@@ -112,7 +143,7 @@ class Pools:
         conditions = (await self.status(name)).get("conditions") or []
         return next(((c["status"], c["reason"]) for c in conditions if c["type"] == kind), ("", ""))
 
-    async def reaches(self, name: str, kind: str, wanted: tuple[str, str], timeout_s: float = 10) -> None:
+    async def reaches(self, name: str, kind: str, wanted: tuple[str, str], timeout_s: float = 20) -> None:
         """Wait for a condition."""
 
         async def there() -> bool:

@@ -29,18 +29,19 @@ DEFAULT_SIZE = 300_000_000
 class ScriptedOllama:
     """The server. `script` may be replaced at any time; requests that run keep the rule that they began with."""
 
-    def __init__(self, script: Script | None = None, *, port: int = 0) -> None:
+    def __init__(self, script: Script | None = None, *, port: int = 0, host: str = "127.0.0.1") -> None:
         self.script = script or Script()
         self.seen = Seen()
         self.scheduler = Scheduler(self)
         self._pulled: dict[str, tuple[str, ...]] = {}
         self._deleted: set[str] = set()
         self._port = port
+        self._host = host
         self._runner: web.AppRunner | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     @property
     def models(self) -> dict[str, tuple[str, ...]]:
@@ -52,7 +53,7 @@ class ScriptedOllama:
         # Like Ollama, end the generation when its client goes away.
         self._runner = web.AppRunner(self._app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        await web.TCPSite(self._runner, self._host, self._port).start()
         self._port = self._runner.addresses[0][1]
         return self
 
@@ -163,8 +164,8 @@ class ScriptedOllama:
         return web.json_response(self.seen.to_json())
 
 
-async def serve(port: int, *, print_url: bool) -> None:
-    async with ScriptedOllama(port=port) as ollama:
+async def serve(host: str, port: int, *, print_url: bool) -> None:
+    async with ScriptedOllama(port=port, host=host) as ollama:
         if print_url:
             print(ollama.url, flush=True)
         await asyncio.Event().wait()
@@ -172,11 +173,12 @@ async def serve(port: int, *, print_url: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.support.scripted_ollama", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="an address of this machine")
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     parser.add_argument("--print-url", action="store_true", help="print the URL when it listens")
     arguments = parser.parse_args()
     try:
-        asyncio.run(serve(arguments.port, print_url=arguments.print_url))
+        asyncio.run(serve(arguments.host, arguments.port, print_url=arguments.print_url))
     except KeyboardInterrupt:
         sys.exit(0)
 

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from llmpool_client import Client, End, JobRef
 from llmpool_operator.targets.base import Turn
-from llmpool_operator.targets.local_run import LocalRun, RedisReports, run_local
+from llmpool_operator.targets.local_run import LocalRun, run_local
 
 from .burst import submit
 from .leftovers import sweep
@@ -47,9 +47,7 @@ async def play(scene: Scene, story: Story, screen: Screen, signals: Signals) -> 
             retry=Retry(NoBackoff(), 0),  # a push must not be repeated
         )
         stack.push_async_callback(redis.aclose)
-        reports = RedisReports(scene.redis_url, scene.pool.key)
-        stack.push_async_callback(reports.close)
-        stage = Stage(scene, story, screen, client, redis, reports)
+        stage = Stage(scene, story, screen, client, redis)
         loop = asyncio.get_running_loop()
         stack.enter_context(signals.heard_by(lambda: loop.call_soon_threadsafe(stage.interrupt)))
         stack.push_async_callback(_sweep, redis, story.burst.queue, scene.pool.key, screen)
@@ -66,15 +64,12 @@ async def _sweep(redis: Redis, queue: str, pool: str, screen: Screen) -> None:
 class Stage:
     """One run. ``interrupt`` may be called at any time."""
 
-    def __init__(
-        self, scene: Scene, story: Story, screen: Screen, client: Client, redis: Redis, reports: RedisReports
-    ) -> None:
+    def __init__(self, scene: Scene, story: Story, screen: Screen, client: Client, redis: Redis) -> None:
         self._scene = scene
         self._story = story
         self._screen = screen
         self._client = client
         self._redis = redis
-        self._reports = reports
         self._began = time.monotonic()
         self._turned = asyncio.Event()
         self._interrupted = asyncio.Event()
@@ -181,7 +176,6 @@ class Stage:
     async def _look(self) -> None:
         story = self._story
         (queue,) = await self._client.queues([story.burst.queue])
-        story.reports = await self._reports.read()
         if queue.dead != len(story.dead):
             letters: Any = self._client.dead_letters(story.burst.queue).walk()
             story.dead = tuple([letter async for letter in letters])

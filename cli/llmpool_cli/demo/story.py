@@ -55,6 +55,8 @@ class Story:
         """Take note of one turn of the operator's engine."""
         if not isinstance(turn.size, Missing):
             self.existing = turn.size.existing
+        # Nothing where Redis can't be read: then all workers are unknown.
+        self.reports = {} if isinstance(turn.sighting.reports, Missing) else turn.sighting.reports
         decision = turn.decision
         if decision is not None and turn.resized is not None:
             before, after = turn.resized

@@ -13,12 +13,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from .readings import is_rate
 from .rules import BothRules
-from .types import History, Recommendation, ScaleEvent
+from .types import History, Missing, Recommendation, ScaleEvent
 
 MOST_ENTRIES = 32
+LONGEST_PERIOD = 1800
+"""Seconds: ``periodSeconds`` of a policy is at most this."""
 _GRAIN = 5.0
 """Seconds to which times in a status are rounded at first: fewer distinct statuses, fewer writes."""
+
+_RATE_GRAIN = 0.25
+"""The part of a rate by which it must have moved to be worth a write."""
 
 
 def seeded(history: History, current: int, now: float) -> History:
@@ -36,20 +42,32 @@ def remember(history: History, desired: int, now: float, rules: BothRules) -> Hi
     return replace(
         history,
         recommendations=_extremes([*recent, Recommendation(now, desired)]),
-        events=tuple(e for e in history.events if now - e.at < rules.longest_period),
+        events=tuple(replace(e, at=min(e.at, now)) for e in history.events if now - e.at < rules.longest_period),
     )
 
 
 def record_scale(history: History, now: float, change: int) -> History:
     """Add a change of the intended size, once it has happened."""
-    return replace(history, events=(*history.events, ScaleEvent(now, change))) if change else history
+    if not change:
+        return history
+    # A clock that was set back would leave events in the future; and what no policy can reach is of no use.
+    events = (replace(event, at=min(event.at, now)) for event in history.events if now - event.at < LONGEST_PERIOD)
+    return replace(history, events=(*events, ScaleEvent(now, change)), scaled_at=now)
+
+
+def watch_rate(history: History, rate: float | Missing) -> History:
+    """Keep the last known rate of a busy worker: while nobody is busy, nobody tells one."""
+    if isinstance(rate, Missing) or not is_rate(rate):
+        return history
+    return replace(history, rate=rate)
 
 
 def resumed(history: History, current: int, now: float, rules: BothRules) -> History:
     """What a new process makes of the history that another left in a status.
 
     Nobody knows what was proposed since, so the newest proposal counts as of now, and the present size as one where no
-    proposal within the window speaks for it. Emptiness has to be known anew.
+    proposal within the window speaks for it. Emptiness has to be known anew. Blindness goes on: a time in which nobody
+    read the metrics is one without them, and the fallback's way down is as long as any.
     """
     known = [Recommendation(min(r.at, now), r.replicas) for r in history.recommendations or ()]
     if known:
@@ -57,7 +75,18 @@ def resumed(history: History, current: int, now: float, rules: BothRules) -> His
     if not any(r.replicas >= current and now - r.at < rules.down.window for r in known):
         known.append(Recommendation(now, current))
     events = tuple(replace(event, at=min(event.at, now)) for event in history.events)
-    return History(_extremes(known), events, empty_since=None)
+    return History(
+        _extremes(known),
+        events,
+        empty_since=None,
+        blind_since=_not_after(history.blind_since, now),
+        scaled_at=_not_after(history.scaled_at, now),
+        rate=history.rate,
+    )
+
+
+def _not_after(at: float | None, now: float) -> float | None:
+    return None if at is None else min(at, now)
 
 
 def _extremes(entries: Sequence[Recommendation]) -> tuple[Recommendation, ...]:
@@ -79,8 +108,15 @@ def to_dict(history: History) -> dict[str, Any]:
     if history.recommendations is not None:
         few = _few_recommendations(history.recommendations)
         document["recommendations"] = [{"at": round(r.at, 3), "replicas": r.replicas} for r in few]
-    if history.empty_since is not None:
-        document["emptySince"] = round(history.empty_since, 3)
+    for name, at in (
+        ("emptySince", history.empty_since),
+        ("blindSince", history.blind_since),
+        ("scaledAt", history.scaled_at),
+    ):
+        if at is not None:
+            document[name] = round(at, 3)
+    if history.rate is not None:
+        document["rate"] = float(f"{history.rate:.3g}")
     return document
 
 
@@ -90,31 +126,51 @@ def from_dict(document: Mapping[str, Any] | None) -> History:
         return History()
     try:
         recommendations = document.get("recommendations")
-        since = document.get("emptySince")
         return History(
             recommendations=None
             if recommendations is None
             else tuple(Recommendation(float(r["at"]), int(r["replicas"])) for r in recommendations),
             events=tuple(ScaleEvent(float(e["at"]), int(e["change"])) for e in document.get("events") or ()),
-            empty_since=None if since is None else float(since),
+            empty_since=_number(document.get("emptySince")),
+            blind_since=_number(document.get("blindSince")),
+            scaled_at=_number(document.get("scaledAt")),
+            rate=_number(document.get("rate")),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         return History()
+
+
+def _number(value: Any) -> float | None:
+    """A time or a rate: finite and above zero, or absent."""
+    if value is None:
+        return None
+    if not is_rate(number := float(value)):
+        raise ValueError(f"got {number}")
+    return number
 
 
 def worth_writing(written: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
     """Whether a status that holds ``written`` should be rewritten for ``new`` (both from :func:`to_dict`).
 
     Not for the time of the newest proposal alone: it moves all the time, and :func:`resumed` takes it as now anyway.
+    Nor for a rate that has moved a little.
     """
-    return written is None or _without_newest_time(written) != _without_newest_time(new)
+    if written is None or _rate_moved(written.get("rate"), new.get("rate")):
+        return True
+    return _without_newest_time(written) != _without_newest_time(new)
+
+
+def _rate_moved(written: float | None, new: float | None) -> bool:
+    if written is None or new is None:
+        return written is not new
+    return abs(new - written) > _RATE_GRAIN * abs(written)
 
 
 def _without_newest_time(document: Mapping[str, Any]) -> dict[str, Any]:
     recommendations = document.get("recommendations") or ()
     newest = recommendations[-1]["at"] if recommendations else None
     timeless = [{**r, "at": None} if r["at"] == newest else r for r in recommendations]
-    return {**document, "recommendations": timeless}
+    return {**document, "recommendations": timeless, "rate": None}
 
 
 def _few_recommendations(entries: Sequence[Recommendation]) -> tuple[Recommendation, ...]:

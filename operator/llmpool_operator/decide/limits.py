@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .rules import BothRules, Rules
-from .types import Reason, ScaleEvent
+from .types import MAX_INT32, Bounds, Reason, ScaleEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +19,13 @@ class Limited:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """The sizes that are allowed at all."""
-
-    lower: int
-    upper: int
-
-
 def limit(
     rules: BothRules, current: int, wanted: int, bounds: Bounds, events: Sequence[ScaleEvent], now: float
 ) -> Limited:
-    """Move from ``current`` towards ``wanted`` as far as is allowed now. Never in the other direction."""
+    """Move from ``current`` towards ``wanted`` as far as policies and bounds allow now.
+
+    As in HPA, a bound may turn the direction round where ``current`` itself is outside of it.
+    """
     if wanted > current:
         fastest = max(scale_up_limit(rules.up, current, events, now), current)
         allowed = min(fastest, bounds.upper)
@@ -60,6 +55,7 @@ def scale_up_limit(rules: Rules, current: int, events: Sequence[ScaleEvent], now
     """The largest size that the policies allow now.
 
     Percent is in floats and rounded up, as HPA has it: 100 pods and 10 % are 111, since 100 * 1.1 is a little over 110.
+    What is above int32 ends there. HPA's Pods wrap round instead, so that a policy of 2147483647 stops its scale-up.
     """
     if rules.select == "Disabled":
         return current
@@ -68,7 +64,7 @@ def scale_up_limit(rules: Rules, current: int, events: Sequence[ScaleEvent], now
         start = current - net_change(events, policy.period_seconds, now)
         percent = policy.type == "Percent"
         proposed.append(math.ceil(start * (1 + policy.value / 100)) if percent else start + policy.value)
-    return min(proposed) if rules.select == "Min" else max(proposed)
+    return min(MAX_INT32, min(proposed) if rules.select == "Min" else max(proposed))
 
 
 def scale_down_limit(rules: Rules, current: int, events: Sequence[ScaleEvent], now: float) -> int:

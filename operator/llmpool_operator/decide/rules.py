@@ -48,6 +48,10 @@ class BothRules:
         """Seconds that a scale event can matter: each direction counts the other's too."""
         return max(policy.period_seconds for policy in (*self.up.policies, *self.down.policies))
 
+    def tolerates(self, ratio: float) -> bool:
+        """Whether a metric that is ``ratio`` times its target is near enough to leave the size alone."""
+        return 1.0 - self.down.tolerance <= ratio <= 1.0 + self.up.tolerance
+
 
 def _percent(value: int, period: int) -> Policy:
     return Policy.model_validate({"type": "Percent", "value": value, "periodSeconds": period})
@@ -86,5 +90,16 @@ def _overlay(defaults: Rules, given: ScalingRules | None) -> Rules:
         window=defaults.window if window is None else window,
         select=given.select_policy or defaults.select,
         policies=tuple(given.policies) if given.policies is not None else defaults.policies,
-        tolerance=defaults.tolerance if tolerance is None else float(tolerance),
+        tolerance=defaults.tolerance if tolerance is None else _as_hpa_s_float(tolerance),
     )
+
+
+def _as_hpa_s_float(quantity: Decimal) -> float:
+    """Quantity.AsApproximateFloat64: digits times a power of ten, which isn't always the nearest float.
+
+    The API server writes fractions in thousandths, millionths or billionths.
+    """
+    for power in (0, 3, 6, 9):
+        if (digits := quantity.scaleb(power)) == int(digits):
+            return float(int(digits)) * float(f"1e-{power}")
+    return float(quantity)

@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from llmpool_contract import WorkerReport, WorkerState, env
+from llmpool_operator.decide.types import Missing
 
-from .base import Size, TargetError, Turn
+from .base import NOT_READ, Resized, Sighting, Size, TargetError, Turn
 
 WORKER_MODULE = "llmpool_worker"
 KILL_GRACE = 5.0
@@ -35,9 +36,6 @@ if os.getppid() != parent:
 sys.argv = [module]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
-
-Reports = Callable[[], Awaitable[Mapping[str, WorkerReport]]]
-"""Reads the fresh reports of the pool's workers, by worker. Empty: nothing is known. Never raises."""
 
 
 @dataclass(slots=True)
@@ -76,7 +74,6 @@ class LocalTarget:
         name: str,
         environment: Mapping[str, str],
         drain_seconds: float,
-        reports: Reports,
         monotonic: Callable[[], float],
         on_turn: Callable[[Turn], None],
         on_note: Callable[[str], None],
@@ -87,7 +84,6 @@ class LocalTarget:
         self._name = name
         self._environment = environment
         self._drain = drain_seconds
-        self._reports = reports
         self._monotonic = monotonic
         self._on_turn = on_turn
         self._on_note = on_note
@@ -102,16 +98,18 @@ class LocalTarget:
         self._reported: set[str] = set()
         """The children that were ever seen with a fresh report."""
 
-    async def size(self) -> Size:
+    async def size(self, sighting: Sighting, now: float) -> Size:  # noqa: ARG002 - a target's
         """What was asked for and what is there; draining workers still exist, but aren't intended."""
         self._tidy()
-        self._seen = await self._reports()
+        self._seen = {} if isinstance(sighting.reports, Missing) else sighting.reports
         self._reported = {c.worker for c in self._children if c.worker in self._seen or c.worker in self._reported}
         wanted = self._wanted()
         ready = [c for c in wanted if (seen := self._seen.get(c.worker)) and seen.state is WorkerState.READY]
-        return Size(self._intended, existing=len(self._children), ready=len(ready))
+        # Without reports nobody knows who is ready: that is no zero.
+        pods = sighting.reports if isinstance(sighting.reports, Missing) else NOT_READ
+        return Size(self._intended, existing=len(self._children), ready=len(ready), pods=pods)
 
-    async def resize(self, replicas: int) -> None:
+    async def resize(self, replicas: int) -> Resized:
         """Start what is missing, drain what is too many. Starts wait for a while after a worker that failed."""
         self._intended = replicas
         self._tidy()
@@ -124,6 +122,7 @@ class LocalTarget:
                 self._ask_to_end(child)
         while len(self._wanted()) < replicas and self._monotonic() >= self._not_before:
             self._start()
+        return Resized(replicas, draining=len(self._children) - len(self._wanted()))
 
     async def report(self, turn: Turn) -> None:
         """Hand the turn on."""

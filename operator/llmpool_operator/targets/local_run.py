@@ -8,18 +8,15 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-
-from llmpool_contract import PoolKeys, WorkerReport, env
+from llmpool_contract import env
 from llmpool_contract.pool import LLMWorkerPool
+from llmpool_contract.redis_url import parse_redis_url
 from llmpool_operator.engine import PoolEngine
-from llmpool_operator.observe import Endpoint, Wish, parse_report
-from llmpool_operator.readers import RedisReader
+from llmpool_operator.observe import Endpoint
+from llmpool_operator.prometheus import Prometheus
+from llmpool_operator.readers import Readers
+from llmpool_operator.sightings import wish_of
 
 from .base import Turn
 from .local import WORKER_MODULE, LocalTarget
@@ -66,20 +63,29 @@ def ollama_url_of(pool: LLMWorkerPool) -> str | None:
     return f"http://localhost:{ollama.service.port}" if ollama.service is not None else ollama.url
 
 
+def prometheus_url_of(pool: LLMWorkerPool) -> str | None:
+    """The same for Prometheus; None: the pool has none."""
+    prometheus = pool.spec.prometheus
+    if prometheus is None or prometheus.service is None:
+        return prometheus.url if prometheus is not None else None
+    return f"http://localhost:{prometheus.service.port}"
+
+
 async def run_local(run: LocalRun, *, stop: asyncio.Event, hurry: asyncio.Event) -> None:
     """Size the pool until ``stop``, then drain its workers. ``hurry`` ends them without a drain."""
     spec = run.pool.spec
-    reports = RedisReports(run.redis_url, run.pool.key)
-    reader = RedisReader(Endpoint(run.redis_url), READ_TIMEOUT, time.monotonic)
+    # Whoever starts this reaches all of the machine anyway: an own Prometheus is the usual one here.
+    readers = Readers(READ_TIMEOUT, time.monotonic, Prometheus(time.monotonic, allow_loopback=True))
+    endpoint = Endpoint(run.redis_url)
     target = LocalTarget(
         name=f"{run.pool.metadata.name}-{secrets.token_hex(3)}",
         environment={
             **run.environment,
             **run.pool.worker_env(run.ollama_url or ollama_url_of(run.pool)),
             env.REDIS_URL: run.redis_url,
+            **_preload(spec.models.preload),
         },
         drain_seconds=spec.worker.drain_seconds,
-        reports=reports.read,
         monotonic=time.monotonic,
         on_turn=run.on_turn,
         on_note=run.on_note,
@@ -87,17 +93,21 @@ async def run_local(run: LocalRun, *, stop: asyncio.Event, hurry: asyncio.Event)
         module=run.module,
     )
     engine = PoolEngine(spec, target)
-    wish = Wish(run.pool.key, tuple(queue.name for queue in spec.queues), float(spec.scaling.idle_seconds))
+    wish = wish_of(run.pool, prometheus_url=prometheus_url_of(run.pool))
     try:
         while not stop.is_set():
             began = time.monotonic()
-            sightings = await reader.read({run.pool.key: wish}, at=time.time())
-            await engine.turn(sightings[run.pool.key], time.time())
+            sightings = await readers.read(endpoint, {"pool": wish}, at=time.time())
+            await engine.turn(sightings["pool"], time.time())
             await _until(stop, began + run.interval - time.monotonic())
     finally:
         await target.close(hurry)
-        await reports.close()
-        await reader.close()
+        await readers.close()
+
+
+def _preload(models: list[str]) -> dict[str, str]:
+    """Nobody writes a config hash here, and a local pool's spec never changes while it runs."""
+    return {env.MODEL_PRELOAD_LIST: ",".join(models)} if models else {}
 
 
 async def _until(event: asyncio.Event, seconds: float) -> None:
@@ -109,39 +119,6 @@ async def _until(event: asyncio.Event, seconds: float) -> None:
         return
 
 
-class RedisReports:
-    """Reads the workers' own reports: who is idle, and who is ready."""
-
-    def __init__(self, url: str, pool: str) -> None:
-        self._key = PoolKeys(pool).workers
-        self._redis = Redis.from_url(
-            url,
-            socket_timeout=READ_TIMEOUT,
-            socket_connect_timeout=READ_TIMEOUT,
-            retry=Retry(NoBackoff(), 0),  # the next turn is the retry
-        )
-
-    async def read(self) -> Mapping[str, WorkerReport]:
-        """Fresh reports by worker. Nothing where Redis can't be read: then all are unknown."""
-        try:
-            async with asyncio.timeout(READ_TIMEOUT):
-                seconds, microseconds = await self._redis.time()
-                raw = await self._redis.hgetall(self._key)
-        except (RedisError, OSError, TimeoutError):
-            return {}
-        now_ms = seconds * 1000 + microseconds // 1000
-        reports = [report for value in raw.values() if (report := parse_report(value)) is not None]
-        return {report.worker: report for report in reports if report.is_fresh(now_ms)}
-
-    async def close(self) -> None:
-        """End the connection."""
-        try:
-            await self._redis.aclose()
-        except (RedisError, OSError):
-            return  # it was cut before, or is cut now: either way it has ended
-
-
 def shown_address(url: str) -> str:
-    """A URL for people: without credentials."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    """A Redis' address for people: without credentials."""
+    return str(parse_redis_url(url))

@@ -1,0 +1,1 @@
+"""``llmpool import``: a pool from what scales workers today."""
