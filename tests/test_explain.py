@@ -348,7 +348,7 @@ def test_a_spec_that_cannot_be_read_is_a_problem() -> None:
 def test_a_status_with_holes_is_no_error(status: dict[str, Any]) -> None:
     """An older operator's status has fewer fields; what isn't known isn't made up."""
     page = explain(pool(status), now=NOW)
-    assert page.summary == "the number of workers is not known"
+    assert page.summary == "an unknown number of workers"
     assert page.decision is None
 
 

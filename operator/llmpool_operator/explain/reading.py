@@ -75,7 +75,7 @@ def _sizes(status: Mapping[str, Any]) -> Sizes:
 def _summary(sizes: Sizes, spec: LLMWorkerPoolSpec | None) -> str:
     """The size in one line; what isn't known isn't mentioned, but for the size itself."""
     if sizes.replicas is None:
-        return "the number of workers is not known"
+        return "an unknown number of workers"
     facts = [
         ("{} asked for", sizes.desired),
         ("{} ready", sizes.ready),
