@@ -14,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 from redis.asyncio import Redis
+from typer.testing import CliRunner
 
+from llmpool_cli.main import app
 from llmpool_contract import QueueKeys, WorkerReport, WorkerState
 from llmpool_operator.decide.types import Missing, Observation
 from llmpool_operator.targets.base import NOT_READ, Sighting, Size
@@ -376,3 +378,10 @@ async def answered(redis: Redis, keys: QueueKeys, ids: list[str]) -> bool:
 
 async def says(path: Path, word: str) -> bool:
     return word in path.read_text()  # noqa: ASYNC240 - a small local file
+
+
+def test_a_pool_that_only_observes_is_refused() -> None:
+    """Its queues have workers already: workers of ours would take their jobs."""
+    run = CliRunner().invoke(app, ["local", "-f", "examples/pool-observe.yaml"])
+    assert run.exit_code == 2
+    assert "spec.mode: got Observe, allowed here is Active" in " ".join(run.output.split())

@@ -65,6 +65,8 @@ def _pool(file: Path, backend: str | None) -> LLMWorkerPool:
         pool = load_pool(file.read_text(encoding="utf-8"))
         if fault := fault_in_schedules(pool.spec.scaling):
             raise typer.BadParameter(f"spec.{fault}", param_hint=str(file))
+        if pool.spec.mode == "Observe":  # its queues have workers already, whose jobs ours would take
+            raise typer.BadParameter("spec.mode: got Observe, allowed here is Active", param_hint=str(file))
         if backend is None:
             return pool
         document = pool.model_dump(by_alias=True, exclude_none=True)
