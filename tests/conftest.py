@@ -15,6 +15,7 @@ from tests.support.control_plane import ControlPlane
 from tests.support.ollama_process import OllamaProcess
 from tests.support.operator_process import Pools, apply_crd
 from tests.support.redis_server import RedisServer
+from tests.support.redis_topologies import Certificates, RedisCluster
 from tests.support.waiting import eventually
 
 NO_SKIPS_VARIABLE = "LLMPOOL_NO_SKIPS"
@@ -44,6 +45,24 @@ def own_redis() -> Iterator[RedisServer]:
     """A Redis of the test's own that keeps what it acknowledged: to kill, restart and configure."""
     with RedisServer(appendonly=True) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def whole_cluster() -> Iterator[RedisCluster]:
+    with RedisCluster() as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(whole_cluster: RedisCluster) -> RedisCluster:
+    """Three masters without a key."""
+    whole_cluster.flush()
+    return whole_cluster
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -46,24 +46,6 @@ async def bench(endpoint: Endpoint, timeout: float = 0.8) -> AsyncIterator[Bench
         yield made
     finally:
         await made.reader.close()
-
-
-@pytest.fixture(scope="module")
-def whole_cluster() -> Iterator[RedisCluster]:
-    with RedisCluster() as made:
-        yield made
-
-
-@pytest.fixture
-def cluster(whole_cluster: RedisCluster) -> RedisCluster:
-    """Three masters without a key."""
-    whole_cluster.flush()
-    return whole_cluster
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 # --- Sentinels

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -26,24 +25,6 @@ from tests.support.worker_process import WorkerProcess, chat_job, wait_for_resul
 CHAT, EMBED = QueueKeys("llm-chat"), QueueKeys("llm-embed")
 STORE = QueueStore("w1", Limits(lease_ms=30_000, job_max_bytes=100_000))
 ECHO = {"BACKEND": "echo", "WORKER_TIMEOUT": "10000", "WORKER_DRAIN": "10000"}
-
-
-@pytest.fixture(scope="module")
-def whole_cluster() -> Iterator[RedisCluster]:
-    with RedisCluster() as made:
-        yield made
-
-
-@pytest.fixture
-def cluster(whole_cluster: RedisCluster) -> RedisCluster:
-    """Three masters without a key."""
-    whole_cluster.flush()
-    return whole_cluster
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 def chat(text: str) -> dict[str, Any]:

@@ -88,6 +88,10 @@ class Service(Part):
     name: str = Field(max_length=63, pattern=LABEL)
     port: int = Field(ge=1, le=65_535)
 
+    def url_from(self, namespace: str) -> str:
+        """Its address over HTTP, as seen from any namespace of the cluster."""
+        return f"http://{self.name}.{namespace}.svc:{self.port}"
+
 
 def refuse_twice(field: str, names: list[str]) -> None:
     """Raise ValueError where a name is there more than once."""

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from llmpool_contract.redis_url import TLS_OPTIONS, parse_redis_url
 
-from .parts import HTTP_URL, LABEL, SUBDOMAIN, Part, Service, check_exactly_one
+from .parts import HTTP_URL, SUBDOMAIN, Part, Service, check_exactly_one
 from .worker import Resources
 
 # Options of TLS alone: `?password=` would be a way round the Secret, and redis-py has options that load what they name.
@@ -132,7 +132,7 @@ class Ollama(Part):
             return SIDECAR_URL
         if self.service is None:
             return self.url or ""
-        return f"http://{self.service.name}.{namespace}.svc:{self.service.port}"
+        return self.service.url_from(namespace)
 
 
 class Prometheus(Part):
@@ -151,27 +151,10 @@ class Prometheus(Part):
         """The address, as seen from any namespace of the cluster."""
         if self.service is None:
             return self.url or ""
-        return f"http://{self.service.name}.{namespace}.svc:{self.service.port}"
+        return self.service.url_from(namespace)
 
 
 class Target(Part):
     """The Deployment that ``mode: Observe`` looks at."""
 
     name: str = Field(max_length=253, pattern=SUBDOMAIN)
-
-
-__all__ = [
-    "DEFAULT_OLLAMA_IMAGE",
-    "GPU_RESOURCE",
-    "LABEL",
-    "SIDECAR_URL",
-    "Ollama",
-    "OllamaService",
-    "Prometheus",
-    "PrometheusService",
-    "Redis",
-    "RedisService",
-    "SecretRef",
-    "Sidecar",
-    "Target",
-]

@@ -55,7 +55,7 @@ def utilization_replicas(groups: Groups, target: int, current: int, rules: BothR
     ratio = _ratio(samples, target)
     up_with_unready = unready > 0 and ratio > 1
     if not up_with_unready and not missing:
-        return current if rules.tolerates(ratio) else _ceil(ratio * len(samples))
+        return current if rules.tolerates(ratio) else ceiled(ratio * len(samples))
     if ratio < 1:
         samples += [Fraction(max(_ALL_OF_IT, target))] * missing
     elif ratio > 1:
@@ -63,7 +63,7 @@ def utilization_replicas(groups: Groups, target: int, current: int, rules: BothR
     again = _ratio(samples, target)
     if rules.tolerates(again) or (ratio < 1 < again) or (again < 1 < ratio):
         return current
-    replicas = _ceil(again * len(samples))
+    replicas = ceiled(again * len(samples))
     if (again < 1 and replicas > current) or (again > 1 and replicas < current):
         return current
     return replicas
@@ -74,7 +74,8 @@ def _ratio(samples: Sequence[Fraction], target: int) -> float:
     return (sum(samples, Fraction(0)) // len(samples)) / target
 
 
-def _ceil(value: float) -> int:
+def ceiled(value: Fraction | float) -> int:
+    """A proposal in whole workers, within HPA's bound."""
     return min(math.ceil(value), MAX_INT32)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from decimal import Decimal
 from fractions import Fraction
 
 from llmpool_contract.pool import Metric, PrometheusMetric
 
-from .gpu import group, utilization_replicas
+from .gpu import ceiled, group, utilization_replicas
 from .rules import BothRules
-from .types import MAX_INT32, MetricProposal, Missing, Reading
+from .types import MetricProposal, Missing, Reading
 
 
 def propose(metric: Metric, reading: Reading, current: int, rules: BothRules) -> MetricProposal:
@@ -38,7 +37,7 @@ def _per_worker(
     if isinstance(value, Missing):
         return _invalid(metric, reading, target, value)
     replicas = average_value_replicas(value, target, current, rules)
-    kept = ", within tolerance" if replicas == current != _ceil(value / target) else ""
+    kept = ", within tolerance" if replicas == current != ceiled(value / target) else ""
     message = f"{metric.type} {show(value)} at {show(target)} a worker{of} asks for {replicas}{kept}"
     return MetricProposal(metric.type, value, target, replicas, message, reading.age)
 
@@ -125,7 +124,7 @@ def average_value_replicas(value: Fraction, target: Fraction, current: int, rule
     """
     if current > 0 and rules.tolerates(float(value / (target * current))):
         return current
-    return _ceil(value / target)
+    return ceiled(value / target)
 
 
 def value_replicas(
@@ -133,15 +132,11 @@ def value_replicas(
 ) -> int | Missing:
     """GetExternalMetricReplicas: at 0 ``ceil(ratio)``; within tolerance ``current``; else ratio times ready pods."""
     if current == 0:
-        return _ceil(value / target)
+        return ceiled(value / target)
     ratio = float(value / target)
     if rules.tolerates(ratio):
         return current
-    return ready if isinstance(ready, Missing) else _ceil(ratio * ready)
-
-
-def _ceil(value: Fraction | float) -> int:
-    return min(math.ceil(value), MAX_INT32)
+    return ready if isinstance(ready, Missing) else ceiled(ratio * ready)
 
 
 def show(value: Fraction) -> str:
