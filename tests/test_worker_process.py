@@ -527,16 +527,17 @@ def test_models_of_a_cloud_are_refused(client: redis.Redis, worker: WorkerProces
 
 
 def test_connections_to_the_server_are_kept(client: redis.Redis, worker: WorkerProcess, ollama: OllamaProcess) -> None:
-    """Jobs one after the other share a connection: an answer is read to its end."""
+    """Jobs one after the other share connections: an answer is read to its end. Questions about models have their own."""
     server = psutil.Process(worker.child.pid)
 
     def ports() -> set[int]:
         wanted = int(ollama.url.rpartition(":")[2])
         return {c.laddr.port for c in server.net_connections("tcp") if c.raddr and c.raddr.port == wanted}
 
+    jobs = 20
     seen: set[int] = set()
-    for n in range(5):
+    for n in range(jobs):
         client.rpush(CHAT, chat_job(f"k{n}"))
         wait_for_results(client, CHAT, [f"k{n}"], 10)
         seen |= ports()
-    assert len(seen) == 1
+    assert 0 < len(seen) < jobs / 4
