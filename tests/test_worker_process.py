@@ -527,7 +527,7 @@ def test_models_of_a_cloud_are_refused(client: redis.Redis, worker: WorkerProces
 
 
 def test_connections_to_the_server_are_kept(client: redis.Redis, worker: WorkerProcess, ollama: OllamaProcess) -> None:
-    """Jobs one after the other share connections: an answer is read to its end. Questions about models have their own."""
+    """Jobs share connections: an answer is read to its end. The worker's questions about models have their own."""
     server = psutil.Process(worker.child.pid)
 
     def ports() -> set[int]:
