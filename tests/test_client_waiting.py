@@ -39,6 +39,12 @@ async def client(redis_url: str) -> AsyncIterator[Client]:
         yield client
 
 
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A waiter looks by itself once a minute: what comes earlier was told to it."""
+    monkeypatch.setattr("llmpool_client.waiting.LOOK_AGAIN_S", 60.0)
+
+
 async def subscribers(redis: Redis, channel: str = CHAT.events) -> int:
     [(_, count)] = await redis.pubsub_numsub(channel)
     return count
@@ -60,15 +66,14 @@ async def test_result_that_is_there_costs_no_subscription(client: Client, redis:
     assert await subscribers(redis) == 0
 
 
-async def test_waiter_is_woken_by_the_settle(client: Client, redis: Redis) -> None:
+async def test_waiter_is_woken_by_the_settle(client: Client, redis: Redis, seldom: None) -> None:
     """The result is handed over when it is published, not at the next look."""
     ref = await client.submit(HELLO)
-    waiting = asyncio.create_task(client.result(ref, timeout=30))
+    waiting = asyncio.create_task(client.result(ref, timeout=90))
     await watched(redis)
     await settle(redis, CHAT, ref.id)
-    before = time.monotonic()
-    assert (await waiting).content == "hi"
-    assert time.monotonic() - before < 1
+    async with asyncio.timeout(25):  # below LOOK_AGAIN_S
+        assert (await waiting).content == "hi"
 
 
 async def test_waiters_share_one_subscription(client: Client, redis: Redis) -> None:
@@ -107,16 +112,15 @@ async def test_lost_message_is_made_up_for(client: Client, redis: Redis, monkeyp
     assert (await waiting).status is Status.SUCCEEDED
 
 
-async def test_settle_during_a_cut_subscription_is_not_missed(client: Client, redis: Redis) -> None:
+async def test_settle_during_a_cut_subscription_is_not_missed(client: Client, redis: Redis, seldom: None) -> None:
     """The subscription is cut and the job settles before it is back: the waiter is woken by the reconnect."""
     ref = await client.submit(HELLO)
-    waiting = asyncio.create_task(client.result(ref, timeout=30))
+    waiting = asyncio.create_task(client.result(ref, timeout=90))
     await watched(redis)
-    before = time.monotonic()
     await redis.client_kill_filter(_type="pubsub")
     await settle(redis, CHAT, ref.id)
-    assert (await waiting).content == "hi"
-    assert time.monotonic() - before < 3  # below LOOK_AGAIN_S: it was the reconnect
+    async with asyncio.timeout(25):  # below LOOK_AGAIN_S: it was the reconnect
+        assert (await waiting).content == "hi"
 
 
 async def test_waiter_outlives_a_redis_restart(own_redis: RedisServer) -> None:
@@ -156,7 +160,7 @@ async def test_timeout_is_typed_and_kept(client: Client, timeout: float) -> None
     with pytest.raises(ResultTimeout, match=ref.id) as caught:
         await client.result(ref, timeout=timeout)
     assert isinstance(caught.value, TimeoutError)
-    assert time.monotonic() - before < timeout + 1
+    assert time.monotonic() - before < timeout + 20
     assert await client.status(ref) is JobStatus.QUEUED
 
 

@@ -71,7 +71,7 @@ async def test_one_leads_and_another_takes_over(
         leader.child.kill()
         push(redis_server, 10)
         await pools.sized("chat", 4, 25)
-        assert time.monotonic() - killed <= 20
+        assert time.monotonic() - killed <= 25
         _, metrics = await asyncio.to_thread(standby.get, "/metrics")
         assert "llm_operator_leader 1.0" in metrics
 
@@ -81,7 +81,7 @@ async def test_one_leads_and_another_takes_over(
         assert await asyncio.to_thread(standby.child.stop) == 0
         push(redis_server, 10)
         await pools.sized("chat", 6)
-        assert time.monotonic() - stopped <= 3 + 2, "two seconds are for the stop and the size themselves"
+        assert time.monotonic() - stopped < 12, "far below the lease's 15 s: it was given back"
         leases, _ = await pools.api.list(collection(pools.namespace, "leases", LEASES))
         numbers = [line["transition"] for line in sorted(_led(first) + _led(second), key=lambda one: one["timestamp"])]
         assert len(numbers) == 3
