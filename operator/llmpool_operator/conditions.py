@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from .decide.types import Finding
@@ -24,6 +25,12 @@ MAX_MESSAGE = 1_024
 
 def timestamp(at: float) -> str:
     """Unix seconds as the API writes times: UTC, whole seconds."""
+    return _written(int(at))
+
+
+@lru_cache(maxsize=256)
+def _written(at: int) -> str:
+    # Thousands of pools write the same few seconds.
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
