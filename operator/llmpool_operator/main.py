@@ -9,7 +9,6 @@ import sys
 
 from .version import own_version
 
-
 _GC = (20_000, 20, 20)
 """When the collector looks for cycles. A turn makes many small objects and hardly a cycle; at Python's own 700 a tenth
 of the CPU of 1,000 pools went into looking."""
