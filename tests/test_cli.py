@@ -135,3 +135,10 @@ def test_schema_and_code_agree(job: dict[str, Any], good: bool) -> None:
 def test_results_as_written_fit_their_schema(result: Result) -> None:
     """The bytes that a worker writes are valid by the published schema."""
     jsonschema.validate(json.loads(result.to_json()), schema_of("result"))
+
+
+def test_a_pool_s_spec_needs_no_redis() -> None:
+    """Reading a pool's YAML is quick: the library that connects isn't imported for it."""
+    code = "import sys, llmpool_contract.pool; print('redis' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -337,3 +337,29 @@ def test_columns() -> None:
         ("Reason", 1),
         ("Age", 0),
     ]
+
+
+def test_a_file_that_was_never_in_a_cluster_is_not_blamed_on_an_operator(tmp_path: Path) -> None:
+    """Without a status and a uid there is nobody to look for."""
+    answer = llmpool("explain", "-f", written(tmp_path, pool({})))
+    assert answer.exit_code == 0
+    assert "has never been in a cluster" in answer.stdout
+    assert "see that one runs" not in answer.stdout
+
+
+def test_a_file_with_an_invalid_spec_fails(tmp_path: Path) -> None:
+    """The page names the field, and scripts see the exit status."""
+    answer = llmpool("explain", "-f", written(tmp_path, pool(spec={"replicas": -1})))
+    assert answer.exit_code == 1
+    assert "InvalidSpec" in answer.stdout
+    assert "replicas" in answer.stdout
+
+
+def test_stdin_is_a_file_too() -> None:
+    """`kubectl get lwp chat -o yaml | llmpool explain -f -`; what isn't a pool is said of stdin."""
+    text = (CRD.parents[1] / "examples" / "pool.yaml").read_text()
+    done = CliRunner().invoke(app, ["explain", "-f", "-"], input=text)
+    assert done.exit_code == 0, done.output
+    assert "chat" in done.stdout
+    wrong = CliRunner().invoke(app, ["explain", "-f", "-"], input="[]")
+    assert (wrong.exit_code, "stdin: " in wrong.stderr) == (2, True)

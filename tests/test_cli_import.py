@@ -363,3 +363,15 @@ async def test_printed_pools_apply(control_plane: ControlPlane, namespace: str) 
         pool["metadata"] = {"name": f"pool-{number}"}
         await api.create(pools_path(namespace), pool)
     await api.close()
+
+
+def test_lists_of_several_databases_are_told() -> None:
+    """A pool looks into one database: without an address the other is a fault, with one it is named in a comment."""
+    given = scaled(redis(), redis(listName="llm-embed", databaseIndex="3"))
+    done = run(given)
+    assert done.exit_code != 0
+    assert (
+        "spec.triggers[1].metadata.databaseIndex: got 3, and spec.triggers[0].metadata.databaseIndex is 0"
+        in done.stderr
+    )
+    assert "got 3" in comments(given, "--redis-url", "redis://r")

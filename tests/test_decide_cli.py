@@ -422,3 +422,21 @@ def test_every_reason_is_documented() -> None:
     text = (Path(__file__).parent.parent / "docs" / "scaling.md").read_text()
     of_conditions = {Reason.READY_FOR_NEW_SCALE, Reason.VALID_METRIC_FOUND, Reason.METRICS_FOUND}
     assert [reason for reason in Reason if reason not in of_conditions and f"`{reason}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        pytest.param(
+            9, "9 is wanted and there already: nothing is limited, though it is more than maxReplicas", id="above"
+        ),
+        pytest.param(
+            1, "1 is wanted and there already: nothing is limited, though it is less than minReplicas", id="below"
+        ),
+        pytest.param(3, "3 is within the range that is allowed now", id="within"),
+    ],
+)
+def test_a_size_out_of_bounds_is_not_called_within(size: int, said: str) -> None:
+    """Where current and desired are the same, HPA keeps it; the message doesn't say that bounds allow it."""
+    outcome = told({"current": size, "desired": size, "scaling": {"minReplicas": 2, "maxReplicas": 5}})
+    assert (outcome["replicas"], outcome["message"]) == (size, said)

@@ -1,4 +1,4 @@
-"""The documents say what the code does: tables, names, paths and links are held to it."""
+"""The documents say what the code does: tables, names and paths are held to it. (Links: test_docs_links.py.)"""
 
 import ast
 import re
@@ -24,6 +24,7 @@ DOCUMENTS = sorted(
 )
 # Whose sites a reader may be sent to. A package registry's or a mirror's address has no place in a document.
 HOSTS = {
+    "jaeger",
     "ai.google.dev",
     "keepachangelog.com",
     "localhost",
@@ -187,18 +188,6 @@ def test_redis_keys():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=str)
-def test_links_lead_somewhere(document):
-    """Every relative link of a document leads to a file or folder of the repository."""
-    links = re.findall(r"\]\(([^)]+)\)", text_of(document))
-    broken = [
-        link
-        for link in links
-        if not urlsplit(link).scheme and not (ROOT / document.parent / urlsplit(link).path).exists()
-    ]
-    assert broken == []
-
-
-@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
 def test_named_files_exist(document):
     """Every path in backticks that looks like a file of the repository is one."""
     named = re.findall(r"`((?:[\w.-]+/)+[\w.-]*\.(?:py|lua|md|yaml|txt|toml))`", text_of(document))
@@ -213,7 +202,7 @@ def test_named_commands_exist(document):
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
     made = {word for line in re.findall(r"\bmake ([a-z][a-z -]*)", code) for word in line.split()}
     commands = {name for name, _, _ in _Commands.lazy_commands}
-    called = set(re.findall(r"\bllmpool ([a-z]+)", code))
+    called = set(re.findall(r"(?<!install )(?<!upgrade )\bllmpool ([a-z]+)", code))  # helm calls a release so
     assert (made - targets, called - commands) == (set(), set())
 
 

@@ -19,7 +19,7 @@ HOMES = {
     "llmpool_operator": "operator",
     "llmpool_cli": "cli",
 }
-SCRIPTS = {"llmpool", "llmpool-worker", "llmpool-operator"}
+SCRIPTS = {"llmpool", "kubectl-llmpool", "llmpool-worker", "llmpool-operator"}
 EXTRAS = {"worker", "operator", "cli", "demo"}
 # Folders that the tools make, none of which is the project's text.
 NOT_OURS = {
@@ -35,6 +35,7 @@ NOT_OURS = {
     "build",
     "dist",
     "logs",
+    "node_modules",
     "site",
 }
 # Absolute paths of one person's machine; written so that this file doesn't name them itself.

@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from llmpool_operator.decide.types import Decision, History, MetricProposal, Missing, Observation, Reason
+from llmpool_operator.decide.types import (
+    Bounds,
+    Decision,
+    Finding,
+    History,
+    MetricProposal,
+    Missing,
+    Observation,
+    QueueBacklog,
+    Reason,
+)
 from llmpool_operator.kube import _resource
 from llmpool_operator.metrics import Metrics
 from llmpool_operator.targets.base import Sighting, Size, TargetError, Turn, Workers
@@ -26,8 +36,9 @@ def metric(kind: str, value: Any, **more: Any) -> MetricProposal:
 def turn(at: float = AT, **more: Any) -> Turn:
     metrics = (metric("QueueDepth", Fraction(9)), metric("GPUUtilization", Fraction(80), age=4.0))
     made = Decision(2, 3, 2, Reason.TOO_MANY_REPLICAS, "why", (), metrics, (), History(), hold=False)
-    given: dict[str, Any] = {"size": Size(2, 4, 1), "decision": made, **more}
-    return Turn(at, sighting=Sighting(Observation(at, {}), Workers(2, 1, 2, 10)), **given)
+    sighting = Sighting(Observation(at, {}), Workers(2, 1, 2, 10))
+    given: dict[str, Any] = {"size": Size(2, 4, 1), "decision": made, "sighting": sighting, **more}
+    return Turn(at, **given)
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -61,6 +72,34 @@ def test_a_pool_s_sizes() -> None:
     assert found["llm_operator_rescales_total{direction=up}"] == 1
     assert found["llm_operator_decisions_total{reason=TooManyReplicas}"] == 1
     assert found["llm_operator_reconcile_seconds_sum"] == 0.01
+
+
+def test_a_pool_s_bounds_queues_and_conditions() -> None:
+    """Bounds as they are now, queues that could be read, conditions that are True or False."""
+    metrics = Metrics(lambda: AT)
+    queues = {"llm-chat": QueueBacklog(3, 1, 2, None), "llm-embed": Missing("x")}
+    made = turn(sighting=Sighting(Observation(AT, queues), Workers(2, 1, 2, 10)))
+    assert made.decision is not None
+    able = Finding("AbleToScale", "False", "BackOff", "words"), Finding("ScalingLimited", "Unknown", "x", "words")
+    metrics.turn(KEY, replace(made, decision=replace(made.decision, bounds=Bounds(1, 9), conditions=able)))
+    found = samples(metrics)
+    assert (found[f"llm_operator_min_replicas{{{POOL}}}"], found[f"llm_operator_max_replicas{{{POOL}}}"]) == (1, 9)
+    assert {key: value for key, value in found.items() if key.startswith("llm_operator_queue_jobs")} == {
+        f"llm_operator_queue_jobs{{{POOL},queue=llm-chat,state={state}}}": jobs
+        for state, jobs in (("ready", 3), ("due", 1), ("in_flight", 2))
+    }
+    assert {key: value for key, value in found.items() if key.startswith("llm_operator_pool_condition")} == {
+        f"llm_operator_pool_condition{{condition={kind},{POOL}}}": value
+        for kind, value in (("Ready", 1), ("AbleToScale", 0))
+    }
+
+
+def test_drains_that_were_given_up_are_counted() -> None:
+    """Each worker that had to go while it still held work."""
+    metrics = Metrics(lambda: AT)
+    metrics.turn(KEY, turn(given_up=2))
+    metrics.turn(KEY, turn())
+    assert samples(metrics)["llm_operator_drains_given_up_total"] == 2
 
 
 def test_a_metric_s_age_grows_while_it_is_missing() -> None:
@@ -140,12 +179,16 @@ def test_the_period_is_between_decisions_of_one_pool(times: list[float], wanted:
     assert (count, total) == wanted
 
 
-def test_a_turn_that_knows_nothing_has_no_series() -> None:
-    """An unknown size is no zero, and the failure is counted by its kind."""
+def test_a_turn_that_knows_nothing_has_no_sizes() -> None:
+    """An unknown size is no zero, what is False is told, and the failure is counted by its kind."""
     metrics = Metrics(lambda: AT)
     metrics.turn(KEY, turn(size=Missing("x"), decision=None, failure=TargetError("Forbidden", "no")))
     found = samples(metrics)
-    assert not [key for key in found if POOL in key]
+    conditions = {key: value for key, value in found.items() if POOL in key}
+    assert conditions == {
+        f"llm_operator_pool_condition{{condition={kind},{POOL}}}": 0
+        for kind in ("Ready", "ScalingActive", "AbleToScale")
+    }
     assert found["llm_operator_errors_total{kind=Forbidden}"] == 1
 
 

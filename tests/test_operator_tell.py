@@ -1,5 +1,6 @@
 """What the operator's log says of a pool's turns: changes alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -53,3 +54,10 @@ def lines_of(*turns: Turn) -> list[Any]:
 def test_a_trouble_is_told_when_it_begins_and_when_it_ends(turns: list[Turn], wanted: list[Any]) -> None:
     """By its reason: what varies in its message would fill the log, once for each pool of that Redis."""
     assert lines_of(*turns) == wanted
+
+
+def test_drains_that_were_given_up_are_told() -> None:
+    """Of which pool and how many: the metric only counts them."""
+    with capture_logs() as logs:
+        tell(("lms", "chat"), FINE, replace(FINE, given_up=2))
+    assert [(line["event"], line["pool"], line["workers"]) for line in logs] == [("drains given up", "chat", 2)]

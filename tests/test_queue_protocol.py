@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -414,3 +415,34 @@ async def test_a_deleted_dead_letter_stream_is_no_debt(redis: Redis) -> None:
             await redis.delete(Q.dead)
     assert (await redis.xlen(Q.dead), await redis.hget(Q.stats, "dead_bytes")) == (1, b"41")
     assert await redis.hget(Q.stats, "dead_evicted") is None
+
+
+@pytest.mark.parametrize(
+    ("heads", "oldest_s"),
+    [
+        pytest.param({}, None, id="nothing waits"),
+        pytest.param({Q.normal: b'{"id":"a"}'}, None, id="nobody says"),
+        pytest.param({Q.normal: b"not JSON", Q.low: b'["enqueued_at", 1]'}, None, id="no jobs at all"),
+        pytest.param({Q.normal: b'{"enqueued_at":%d}', Q.low: b'{"enqueued_at":4e12}'}, 60, id="one says"),
+        pytest.param({Q.normal: b'{"enqueued_at":"x","x":"' + b"x" * 20_000 + b'"}'}, None, id="too long to look"),
+    ],
+)
+async def test_the_depth_of_a_queue(
+    redis: Redis, store: QueueStore, heads: dict[str, bytes], oldest_s: float | None
+) -> None:
+    """All that is in a queue is counted, without a change; the age is that of the heads whose producers tell it."""
+    seconds, _ = await redis.time()
+    await redis.rpush(Q.normal, BODY)
+    await one_claim(redis, store)
+    await redis.xadd(Q.dead, {"code": "x"})
+    await redis.zadd(Q.delayed, {"later": 9e12})
+    for key, body in heads.items():
+        await redis.rpush(key, body.replace(b"%d", str(int(seconds) - 60).encode()))
+    depth = await store.depth(redis, Q)
+    assert (depth.ready, depth.delayed, depth.in_flight, depth.dead) == (len(heads), 1, 1, 1)
+    assert depth == replace(await store.depth(redis, Q), oldest_s=depth.oldest_s)
+    if oldest_s is None:
+        assert depth.oldest_s is None
+    else:
+        assert depth.oldest_s is not None
+        assert oldest_s <= depth.oldest_s < oldest_s + 60

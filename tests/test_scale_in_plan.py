@@ -137,7 +137,7 @@ def test_a_worker_that_never_drains_is_given_up() -> None:
     ages = {"since_ms": NOW_MS - int(PATIENCE * 1000), "until_ms": NOW_MS + 9_000}
     now = scene(pod("a"), pod("b"), loads={"a": 4, "b": 4}, drains={"a": Drain(**ages)})
     plan = make_plan(now, 1)
-    assert (plan.replicas, names(plan.mark), plan.waits) == (1, {"a"}, ())
+    assert (plan.replicas, names(plan.mark), plan.waits, plan.given_up) == (1, {"a"}, (), 1)
 
 
 ROLLOUT = "a rollout is going on"

@@ -155,10 +155,31 @@ def test_without_matplotlib_the_table_is_printed(
 
 
 def test_a_picture_that_can_t_be_written_is_a_line(trace: str) -> None:
-    """No traceback: the path, and why."""
+    """The path, and why, before the trace is played."""
     done = call(trace, "--policy", "pool", "--png", "no/such/folder/p.png")
-    assert done.exit_code == 1
-    assert "no/such/folder/p.png: can't be written: No such file or directory" in done.stderr
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "no/such/folder/p.png: can't be written: no such folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rest", "said"),
+    [
+        pytest.param("replicas: 2", "spec.replicas: the pool is held at 2 by hand", id="replicas"),
+        pytest.param("paused: ScaleIn", "spec.paused: ScaleIn: the pool is held by hand", id="paused"),
+        pytest.param("paused: None", "", id="neither"),
+        pytest.param(
+            'scaling: {schedules: [{cron: "0 8 * * *", minReplicas: 1}]}',
+            "spec.scaling.schedules: the trace begins on Thursday, 1970-01-01 00:00:00 UTC",
+            id="schedules",
+        ),
+    ],
+)
+def test_what_a_spec_does_to_the_comparison_is_said(trace: str, tmp_path: Path, rest: str, said: str) -> None:
+    """A pool that is held by hand, and the date by which schedules are judged, each in a line; else there is none."""
+    (tmp_path / "pool.yaml").write_text(POOL.format(rest=rest))
+    done = call(trace, "-f", "pool.yaml", "--no-png", "--policy", "pool")
+    assert done.exit_code == 0, done.stderr
+    assert said in done.stderr if said else done.stderr == ""
 
 
 def test_jobs_that_never_end_are_told(trace: str, tmp_path: Path) -> None:

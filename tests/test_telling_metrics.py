@@ -105,10 +105,12 @@ def test_gauges_begin_unknown():
 def test_depth_that_is_not_known_has_no_series():
     """A reading that is gone takes its series with it."""
     metrics = Metrics()
-    metrics.depth("llm-chat", 3, 1, 2)
+    metrics.depth("llm-chat", {"ready": 3, "delayed": 1, "in_flight": 2, "dead": 4}, 7.5)
     assert series(metrics, "llm_worker_queue_jobs")["llm_worker_queue_jobs{queue=llm-chat,state=ready}"] == 3
-    metrics.depth("llm-chat", None, None, None)
-    metrics.depth("llm-embed", None, 0, None)
+    assert series(metrics, "llm_worker_queue_oldest") == {"llm_worker_queue_oldest_seconds{queue=llm-chat}": 7.5}
+    metrics.depth("llm-chat", {}, None)
+    metrics.depth("llm-embed", {"delayed": 0}, None)
+    assert not series(metrics, "llm_worker_queue_oldest")
     assert series(metrics, "llm_worker_queue_jobs") == {"llm_worker_queue_jobs{queue=llm-embed,state=delayed}": 0}
 
 
@@ -140,6 +142,16 @@ def test_breakers():
         "llm_worker_breaker_transitions_total{model=(server),state=open}": 1,
         "llm_worker_breaker_refusals_total{model=m}": 1,
     }
+
+
+def test_jobs_that_guards_put_off_are_counted():
+    """By the model whose breaker is open, folded as the breaker has it, and by the queue whose retries wait."""
+    metrics = Metrics(["m:latest"])
+    metrics(event(outcome="postponed", code="breaker_open", model="m", running_s=None))
+    metrics(event(outcome="postponed", code="retry_budget", running_s=None))
+    found = samples(metrics)
+    assert found["llm_worker_breaker_refusals_total{model=m:latest}"] == 1
+    assert found["llm_worker_retries_refused_total{queue=llm-chat}"] == 1
 
 
 def test_models():

@@ -68,13 +68,19 @@ def namespace_or_current(namespace: str | None, kubeconfig: str) -> str:
     return (current or {}).get("context", {}).get("namespace") or "default"
 
 
-def _refuse_absent(kubeconfig: str) -> None:
-    """KUBECONFIG may name several files, of which kubectl wants one to be there."""
+def absent_cluster(kubeconfig: str) -> str | None:
+    """Why there is no cluster to ask; None: there may be one. Of several files of KUBECONFIG one has to be there."""
     if not kubeconfig and _OWN_NAMESPACE.exists():
-        return
+        return None
     files = [file for file in (kubeconfig or _DEFAULT).split(os.pathsep) if file]
-    if not any(Path(file).expanduser().exists() for file in files):
-        fail(f"no cluster: there is no file {kubeconfig or _DEFAULT}; see --kubeconfig and KUBECONFIG")
+    if any(Path(file).expanduser().exists() for file in files):
+        return None
+    return f"no cluster: there is no file {kubeconfig or _DEFAULT}; see --kubeconfig and KUBECONFIG"
+
+
+def _refuse_absent(kubeconfig: str) -> None:
+    if (why := absent_cluster(kubeconfig)) is not None:
+        fail(why)
 
 
 async def read_pool(api: KubeAPI, namespace: str, name: str) -> Object:

@@ -16,11 +16,13 @@ from llmpool_contract.faults import faults_of
 from llmpool_contract.pool import MAX_REPLICAS, Metric, Paused, Queue, Scaling
 from llmpool_contract.pool.parts import Part, check_exactly_one, decimal
 from llmpool_contract.pool.scaling import MetricType
-from llmpool_operator.decide import Known, conclude, fault_in_schedules, settle_size
+from llmpool_operator.decide import Known, bounds_at, conclude, fault_in_schedules, settle_size
+from llmpool_operator.decide.limits import not_limited
 from llmpool_operator.decide.readings import gpu_reading, sane
 from llmpool_operator.decide.types import (
     MAX_INT32,
     Backlog,
+    Bounds,
     Decision,
     History,
     MetricProposal,
@@ -173,25 +175,27 @@ def answer(read: tuple[Scaling, Case]) -> dict[str, Any]:
         BadCase: an entry of ``metrics`` belongs to no metric.
     """
     scaling, case = read
-    history = _history(case)
+    history, bounds = _history(case), bounds_at(scaling, case.now)
     if case.desired is not None:
-        return _told(case.desired, settle_size(scaling, case.current, case.desired, history, case.now))
+        return _told(case.desired, settle_size(scaling, case.current, case.desired, history, case.now), bounds)
     readings = tuple(_readings(scaling.metrics, case, history))
     backlog = _backlog(scaling.metrics, readings, case)
     history = watch_emptiness(history, backlog, case.now)
     known = Known(readings, backlog, case.unschedulable)
     decision = conclude(_Spec(scaling), case.current, known, history, case.now)
-    return _told(decision.desired, decision, decision.metrics)
+    return _told(decision.desired, decision, bounds, decision.metrics)
 
 
-def _told(desired: int, outcome: Decision | Settled, metrics: Sequence[MetricProposal] = ()) -> dict[str, Any]:
+def _told(
+    desired: int, outcome: Decision | Settled, bounds: Bounds, metrics: Sequence[MetricProposal] = ()
+) -> dict[str, Any]:
     """The reason is that of the last limit which changed the number: stabilisation, rate, bounds, in this order."""
     if outcome.limits:
         reason, _, message = outcome.limits[-1].partition(": ")
     elif outcome.reason == Reason.METRICS_MISSING:
         reason, message = outcome.reason, outcome.message
     else:
-        reason, message = Reason.DESIRED_WITHIN_RANGE, f"{outcome.replicas} is within the range that is allowed now"
+        reason, message = Reason.DESIRED_WITHIN_RANGE, not_limited(outcome.replicas, bounds)
     asked = "" if reason == Reason.METRICS_MISSING else "; ".join(metric.message for metric in metrics)
     return {
         "desired": desired,

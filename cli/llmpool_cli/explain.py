@@ -20,7 +20,7 @@ from llmpool_operator.kube import KubeAPI, Object
 from .cluster import Kubeconfig, Namespace, ask, namespace_or_current, read_pool
 from .lease import DEFAULT_LEASE, find_leader
 from .pool_file import read_file
-from .session import USAGE, Output, fail
+from .session import FAILED, USAGE, Output, fail
 from .terminal import printable
 
 _COLOURS: dict[str, dict[str, Any]] = {
@@ -37,7 +37,10 @@ def explain(
     file: Annotated[
         Path | None,
         typer.Option(
-            "-f", "--file", help="A pool as `kubectl get -o yaml` prints it, in place of a cluster.", dir_okay=False
+            "-f",
+            "--file",
+            help="A pool as `kubectl get -o yaml` prints it (-: on stdin), not a cluster's.",
+            dir_okay=False,
         ),
     ] = None,
     output: Output = "text",
@@ -47,7 +50,7 @@ def explain(
     """Say why a pool has its size: what each metric asks for, what limits it, and what the operator waits for.
 
     Nothing is changed, and no Redis is asked: all of it is in the pool's status. Exit status 1 where there is no such
-    pool, no CRD, or no access.
+    pool, no CRD, or no access, and where the spec of a file can't be used.
     """
     if file is not None:
         obj, leader = read_file(file, pool, namespace), None
@@ -60,6 +63,8 @@ def explain(
         typer.echo(json.dumps(page.to_json(), ensure_ascii=False, indent=2))
     else:
         _print(page)
+    if file is not None and any(problem.reason == "InvalidSpec" for problem in page.problems):
+        raise typer.Exit(FAILED)
 
 
 def _from_cluster(name: str, namespace: str, kubeconfig: str, lease: str) -> tuple[Object, Leader | Missing | None]:

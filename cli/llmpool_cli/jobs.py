@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
@@ -9,7 +10,8 @@ import typer
 from llmpool_client import Client, JobStatus, ResultTimeout
 
 from .answer import finish
-from .session import DEFAULT_REDIS_URL, FAILED, OneQueue, Output, RedisUrl, Timeout, ask, fail
+from .cluster import Kubeconfig, Namespace
+from .session import DEFAULT_REDIS_URL, FAILED, OneQueue, Output, RedisUrl, Timeout, ask, fail, note
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
 
@@ -27,6 +29,8 @@ def result(
     """
 
     async def question(client: Client) -> int:
+        if queue is not None and timeout != 0 and await client.status(job_id, queue=queue) is JobStatus.UNKNOWN:
+            note(f"job {job_id}: nothing is known of it yet, or any more; waiting. llmpool why {job_id} looks further")
         try:
             return finish(await client.result(job_id, queue=queue, timeout=timeout), None, output)
         except ResultTimeout:
@@ -36,10 +40,28 @@ def result(
     raise typer.Exit(ask(redis_url, question))
 
 
-def status(job_id: JobId, queue: OneQueue = None, redis_url: RedisUrl = DEFAULT_REDIS_URL) -> None:
-    """Print queued, running, waiting (to retry), succeeded, failed, cancelled, expired or unknown (exit status 1)."""
+def status(
+    job_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A job's id.", show_default=False)] = None,
+    queue: OneQueue = None,
+    namespace: Namespace = None,
+    output: Output = "text",
+    kubeconfig: Kubeconfig = "",
+    redis_url: RedisUrl = DEFAULT_REDIS_URL,
+) -> None:
+    """Say whether all is well (exit status 1: something isn't), or with an ID where that job stands.
+
+    Looks at Redis, at queues and workers there, and at the pools of a cluster where there is one. A job is queued,
+    running, waiting (to retry), succeeded, failed, cancelled, expired or unknown (exit status 1).
+    """
+    if job_id is None:
+        from .health import show
+        from .top.main import look_once, places_of
+
+        wanted = None if queue is None else [queue]
+        places = places_of(kubeconfig, namespace, redis_url, wanted, everywhere=namespace is None)
+        return show(look_once(places), output)
     stands = ask(redis_url, lambda client: client.status(job_id, queue=queue))
-    typer.echo(stands)
+    typer.echo(json.dumps({"id": job_id, "status": stands}) if output == "json" else stands)
     raise typer.Exit(FAILED if stands is JobStatus.UNKNOWN else 0)
 
 

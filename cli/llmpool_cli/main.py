@@ -13,6 +13,7 @@ class _Commands(LazyGroup):
     lazy_commands = (
         ("demo", "llmpool_cli.demo.main:demo", "Show the whole pool at work on this machine, with a real model."),
         ("local", "llmpool_cli.local:local", "Size worker processes on this machine from a pool's YAML."),
+        ("top", "llmpool_cli.top.main:top", "Watch pools, queues, workers, models and decisions, live."),
         ("pools", "llmpool_cli.pools:pools", "List the pools of a cluster."),
         ("explain", "llmpool_cli.explain:explain", "Say why a pool has the size it has."),
         ("resume", "llmpool_cli.resume:resume", "Turn autoscaling on again after a size by hand."),
@@ -24,7 +25,7 @@ class _Commands(LazyGroup):
         ),
         ("submit", "llmpool_cli.submit:app", "Submit a chat, generate or embed job and print its answer."),
         ("result", "llmpool_cli.jobs:result", "Print a job's result; wait for it where need be."),
-        ("status", "llmpool_cli.jobs:status", "Say where a job stands."),
+        ("status", "llmpool_cli.jobs:status", "Say whether all is well, or where a job stands."),
         ("why", "llmpool_cli.why:why", "Say what a job waits for, and why."),
         ("cancel", "llmpool_cli.jobs:cancel", "Cancel a job, queued or running."),
         ("batch", "llmpool_cli.batch.main:app", "Submit, watch and collect files in OpenAI's Batch format."),

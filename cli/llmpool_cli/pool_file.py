@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +26,7 @@ def read_file(file: Path, name: str | None, namespace: str | None) -> dict[str, 
 
 def _pools(file: Path) -> list[dict[str, Any]]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         _no(file, f"can't be read: {error}")
     try:
@@ -47,4 +48,4 @@ def _fits(pool: dict[str, Any], name: str | None, namespace: str | None) -> bool
 
 
 def _no(file: Path, why: str) -> NoReturn:
-    fail(f"{file}: {why}", USAGE)
+    fail(f"{'stdin' if str(file) == '-' else file}: {why}", USAGE)

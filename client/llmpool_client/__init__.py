@@ -37,6 +37,7 @@ from .status import JobStatus
 from .streaming import End, Reset, StreamEvent, Text, Thinking
 from .sync import SyncClient
 from .why import Ask, JobFacts, Place, Progress, Where, WorkersSeen
+from .workers import PoolWorkers
 
 __all__ = [
     "Ask",
@@ -67,6 +68,7 @@ __all__ = [
     "OtherBatch",
     "Outcome",
     "Place",
+    "PoolWorkers",
     "Priority",
     "Progress",
     "QueueFull",

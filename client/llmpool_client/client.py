@@ -25,6 +25,7 @@ from .streaming import BLOCK_S, StreamEvent, stream_events
 from .submitting import Submitter, Terms, prepare_now
 from .waiting import wait_for_result
 from .why import FactFinder, JobFacts
+from .workers import PoolWorkers, find_pools, read_workers
 
 CANCEL_TTL_S = 86_400
 """Life of a wish to cancel, s: longer than a job may run."""
@@ -180,6 +181,14 @@ class Client:
     async def queues(self, names: Iterable[str] = tuple(DEFAULT_QUEUES)) -> list[QueueState]:
         """What is in these queues now."""
         return [await self._connections.ask(read_queue(self._redis, QueueKeys(name))) for name in names]
+
+    async def workers(self, pool: str) -> PoolWorkers:
+        """What the workers of a pool (``namespace/name``) say of themselves now."""
+        return await self._connections.ask(read_workers(self._redis, pool, await self.now_ms()))
+
+    async def pools(self) -> list[str]:
+        """The pools that workers report to in this Redis, ``namespace/name``."""
+        return await self._connections.ask(find_pools(self._redis))
 
     async def limit_queue(self, queue: str, max_queued: int | None) -> None:
         """Set the most jobs that any client may let wait in a queue; None lifts the limit."""

@@ -21,6 +21,7 @@ from .status import JobStatus
 from .stepping import Steps
 from .streaming import StreamEvent
 from .why import JobFacts
+from .workers import PoolWorkers
 
 T = TypeVar("T")
 
@@ -126,6 +127,14 @@ class SyncClient:
     def queues(self, names: Iterable[str] = tuple(DEFAULT_QUEUES)) -> list[QueueState]:
         """As :meth:`Client.queues`."""
         return self._run(self._client.queues(names))
+
+    def workers(self, pool: str) -> PoolWorkers:
+        """As :meth:`Client.workers`."""
+        return self._run(self._client.workers(pool))
+
+    def pools(self) -> list[str]:
+        """As :meth:`Client.pools`."""
+        return self._run(self._client.pools())
 
     def limit_queue(self, queue: str, max_queued: int | None) -> None:
         """As :meth:`Client.limit_queue`."""

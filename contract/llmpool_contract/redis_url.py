@@ -15,8 +15,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
-from redis.asyncio.connection import parse_url
-
 Mode = Literal["standalone", "sentinel", "cluster"]
 
 SCHEMES: Mapping[str, Mode] = MappingProxyType(
@@ -145,6 +143,8 @@ def _path(parts: SplitResult, mode: Mode) -> tuple[str, str]:
 
 def _connection_options(url: str) -> dict[str, Any]:
     try:
+        from redis.asyncio.connection import parse_url  # slow to import, and a pool's spec needs no connection
+
         options = dict(parse_url(url))
     except ValueError:
         raise ValueError("an option has a value that can't be used") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -13,7 +13,7 @@ import structlog
 from .act.config import ConfigWriter
 from .credentials import Credentials
 from .election import Terms
-from .health import HealthServer, Progress
+from .health import STALLED_AFTER, HealthServer, Progress
 from .kube import KubeAPI
 from .leader import Leader, Leadership, Unelected, own_identity
 from .loop import Loop
@@ -27,6 +27,10 @@ from .settings import Settings
 from .store import Store
 from .version import own_version
 from .watch import Watcher
+from .web.board import Board
+from .web.page import Page
+from .web.past import Past
+from .web.schema import Operator
 
 log = structlog.get_logger(__name__)
 _STOP_PATIENCE = 1.0
@@ -87,7 +91,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         tick=settings.operator_tick,
         relist=settings.operator_relist,
     )
-    health = HealthServer(metrics, lambda: _progress(leader, reconcile), settings.health_port)
+    page = _page(settings, reconciler, clocks, lambda: _operator(settings, leader, reconcile, clocks))
+    health = HealthServer(metrics, lambda: _progress(leader, reconcile), settings.health_port, page)
     port = await health.start()
     log.info("operator started", version=own_version(), namespace=settings.namespace or "all", health_port=port)
     try:
@@ -116,6 +121,29 @@ def _leadership(settings: Settings, api: KubeAPI, metrics: Metrics) -> Leadershi
 
 def _progress(leader: Leadership, loop: Loop) -> Progress:
     return Progress(loop.ticking, loop.age if loop.ticking else leader.age)
+
+
+def _page(settings: Settings, reconciler: Reconciler, clocks: Clocks, operator: Callable[[], Operator]) -> Page | None:
+    """The page, where there is to be one; then the loop's turns are told to its history."""
+    if settings.web_access == "off":
+        return None
+    past = Past()
+    reconciler.on_turn, reconciler.on_gone = past.turn, past.forget
+    board = Board(reconciler, past, clocks.monotonic)
+    return Page(board, operator, access=settings.web_access, hosts=settings.web_names)
+
+
+def _operator(settings: Settings, leader: Leadership, loop: Loop, clocks: Clocks) -> Operator:
+    progress = _progress(leader, loop)
+    return {
+        "version": own_version(),
+        "role": "leader" if leader.leading else "standby",
+        "leader": leader.holder,
+        "namespace": settings.namespace or "*",
+        "at": clocks.wall(),
+        "quietSeconds": round(progress.age, 3),
+        "stalled": progress.age > STALLED_AFTER,
+    }
 
 
 async def _until(stop: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:

@@ -86,6 +86,7 @@ class PoolEngine:
             failure=done.failure,
             draining=done.draining,
             waits=done.waits,
+            given_up=done.given_up,
         )
 
 

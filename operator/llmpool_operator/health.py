@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/metrics``. Healthy means that the work goes on, not that this server answers."""
+"""``/healthz``, ``/metrics`` and the page. Healthy means that the work goes on, not that this server answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from .metrics import CONTENT_TYPE, Metrics
+from .web.page import Page
 
 STALLED_AFTER = 30.0
 """Seconds without progress after which the process is better started again."""
@@ -24,18 +25,21 @@ class Progress:
 
 
 class HealthServer:
-    """A small HTTP server. ``progress`` is asked at each request."""
+    """A small HTTP server. ``progress`` is asked at each request; ``page`` None: there is none."""
 
-    def __init__(self, metrics: Metrics, progress: Callable[[], Progress], port: int) -> None:
+    def __init__(self, metrics: Metrics, progress: Callable[[], Progress], port: int, page: Page | None = None) -> None:
         self._metrics = metrics
         self._progress = progress
         self._port = port
+        self._page = page
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> int:
         """Listen. Gives the port, for those who asked for any."""
         app = web.Application()
         app.add_routes([web.get("/healthz", self._healthz), web.get("/metrics", self._render)])
+        if self._page is not None:
+            self._page.add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, port=self._port)

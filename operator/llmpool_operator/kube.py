@@ -28,6 +28,7 @@ Object: TypeAlias = dict[str, Any]
 """A Kubernetes object as parsed JSON."""
 Objects: TypeAlias = list[Object]
 
+NO_LOGIN = "NoLogin"
 PAGE = 250
 """Objects of one page of a list: what is parsed at once, with the loop waiting."""
 _CONNECTIONS = 100
@@ -61,6 +62,11 @@ class APIError(Exception):
     def passing(self) -> bool:
         """Whether waiting may help: nobody there, too busy, or failing."""
         return self.status in (0, 408, 429) or self.status >= 500
+
+    @property
+    def unconfigured(self) -> bool:
+        """Whether it was never known whom to ask: that takes somebody's doing, so trying often is of no use."""
+        return self.reason == NO_LOGIN
 
 
 def collection(namespace: str | None, plural: str, api: str = API_VERSION) -> str:
@@ -244,7 +250,7 @@ class KubeAPI:
                 try:
                     self._client = ApiClient(await find_cluster(self._kubeconfig))
                 except (LoginError, OSError) as error:  # OSError: a certificate's file that isn't one
-                    raise APIError(0, "NoLogin", str(error)) from error
+                    raise APIError(0, NO_LOGIN, str(error)) from error
                 self._client.rest_client.pool_manager = _connections(self._client.rest_client.ssl_context)
                 self._client.user_agent = f"{MANAGER}/{own_version()}"
             return self._client

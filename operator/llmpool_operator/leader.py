@@ -23,6 +23,8 @@ _RELEASE_PATIENCE = 1.0
 """Seconds that giving the lease back may take; without it the next leader waits for its end."""
 _SOON = 0.1
 """Seconds to the next call where the last one's answer asks for one; never none, so that nothing spins."""
+_LONGEST_PAUSE = 12.0
+"""Seconds; well below what ``/healthz`` takes for a standstill."""
 _MAX_NAME = 63
 
 
@@ -54,6 +56,10 @@ class Leadership(Protocol):
     def age(self) -> float:
         """Seconds since the election's last turn ended."""
 
+    @property
+    def holder(self) -> str:
+        """Who leads, as far as is known; empty: nobody."""
+
     def transition(self) -> int:
         """The fencing number: a later leader's is higher. Meaningful while leading."""
 
@@ -83,6 +89,7 @@ class Unelected:
 
     leading = True
     age = 0.0
+    holder = "this process: the election is off"
 
     def __init__(self, wall: Callable[[], float] = time.time) -> None:
         self._transition = first_transition(wall())
@@ -131,6 +138,8 @@ class Leader:
         self._told = ""
         """The failure that the log has; the same one again is not said again."""
         self._stands_by_for = ""
+        self._pause = _SOON
+        """Grows while it isn't known where the API server is."""
 
     @property
     def leading(self) -> bool:
@@ -141,6 +150,11 @@ class Leader:
     def age(self) -> float:
         """Seconds since the last turn ended, whatever came of it."""
         return self._clock() - self._turned_at
+
+    @property
+    def holder(self) -> str:
+        """Who held the Lease when it was last seen."""
+        return self._state.holder
 
     def transition(self) -> int:
         """The Lease's ``leaseTransitions`` as this process wrote it."""
@@ -184,6 +198,10 @@ class Leader:
             if isinstance(error, APIError) and error.status == 409:
                 return _SOON  # somebody was faster: see who
             self._tell_failure(error)
+            if isinstance(error, APIError) and error.unconfigured:
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                return max(retry, self._pause)
+        self._pause = _SOON
         return retry
 
     async def renew(self) -> float:

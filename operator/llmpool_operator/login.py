@@ -6,6 +6,7 @@ both).
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,10 +41,16 @@ async def find_cluster(kubeconfig: str) -> Configuration:
             )
     except (ConfigException, OSError, ValueError, TypeError, yaml.YAMLError) as error:  # a file of something else, too
         tried = kubeconfig or "the service account and ~/.kube/config"
-        raise LoginError(f"no cluster: tried {tried}: {error}. Set KUBECONFIG, or run in a pod") from error
+        why = error if _is_there(kubeconfig) else "no such file"
+        raise LoginError(f"no cluster: tried {tried}: {why}. Set KUBECONFIG, or run in a pod") from error
     # An attempt is a turn's business here: a call that fails is told, and the next tick makes a fresh one.
     configuration.retries = None
     return configuration
+
+
+def _is_there(kubeconfig: str) -> bool:
+    paths = [path for path in kubeconfig.split(os.pathsep) if path] or ["~/.kube/config"]
+    return any(Path(path).expanduser().exists() for path in paths)
 
 
 async def as_connection_info(configuration: Configuration) -> kopf.ConnectionInfo:

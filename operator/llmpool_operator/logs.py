@@ -34,6 +34,8 @@ def set_up(level: str, *, pretty: bool | None = None) -> None:
     # Kopf tells every event at INFO; its warnings are worth reading, but for one: it gets no signals, they are ours.
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("kopf._core.reactor.running").addFilter(lambda record: "OS signals" not in record.getMessage())
+    # It warns at each try of a login; ours says what was tried, once.
+    logging.getLogger("kubernetes.aio.config.kube_config").setLevel(logging.ERROR)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -33,6 +33,9 @@ _NO_CRD = "the cluster has no llmworkerpools.llmpool.dev: kubectl apply -f crds/
 _RELIST_SOON = 5.0
 """Seconds to the next list while no watch is up, after one came up, and after the API server was in trouble."""
 
+_LONGEST_PAUSE = 30.0
+"""Seconds to the next list while it isn't known where the API server is."""
+
 
 class Loop:
     """All pools of one namespace, or of all (None). ``tick`` and ``relist`` are seconds."""
@@ -61,6 +64,9 @@ class Loop:
         self._pace = Pace(tick)
         self._relist = relist
         self._listed = False
+        self._list_told = ""
+        """The failure of lists that the log has."""
+        self._list_pause = _RELIST_SOON
         self._takeover = asyncio.Event()
         """Set when it begins to go round; a list begun before that may lack its predecessor's last words."""
         self._progressed_at = clocks.monotonic()
@@ -144,12 +150,23 @@ class Loop:
             try:
                 await self.relist()
             except APIError as error:
-                self._metrics.error("List")
-                why = _NO_CRD if error.status == 404 else str(error)
-                log.warning("list failed", error=why, retry_in=_RELIST_SOON)
-                await asyncio.sleep(_RELIST_SOON)
+                await asyncio.sleep(self._list_failed(error))
             else:
+                if self._list_told:
+                    self._list_told, self._list_pause = "", _RELIST_SOON
+                    log.info("listed again")
                 await self._until_next_list()
+
+    def _list_failed(self, error: APIError) -> float:
+        """Say it, once for each reason. Gives the seconds to the next try: ever more where there is nobody to ask."""
+        self._metrics.error("List")
+        why = _NO_CRD if error.status == 404 else str(error)
+        if why != self._list_told:
+            self._list_told = why
+            log.warning("list failed", error=why)
+        pause = self._list_pause
+        self._list_pause = min(2 * pause, _LONGEST_PAUSE) if error.unconfigured else _RELIST_SOON
+        return pause
 
     async def relist(self) -> None:
         """Read all pools, Deployments and pods, which corrects whatever a watch missed; then see that one is up."""

@@ -20,7 +20,7 @@ def main() -> None:
         prog="llmpool-operator",
         description="Sizes LLMWorkerPools by their backlog. Settings come from environment variables: WATCH_NAMESPACE, "
         "KUBECONFIG, WORKER_IMAGE, OPERATOR_TICK, OPERATOR_RELIST, REDIS_READ_TIMEOUT, HEALTH_PORT, LOG_LEVEL, "
-        "LEADER_ELECTION, LEADER_LEASE, LEADER_NAMESPACE, LEADER_LEASE_DURATION.",
+        "WEB_ACCESS, WEB_HOSTS, LEADER_ELECTION, LEADER_LEASE, LEADER_NAMESPACE, LEADER_LEASE_DURATION.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {own_version()}")
     parser.parse_args()

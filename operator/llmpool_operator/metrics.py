@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from llmpool_contract.pool import LLMWorkerPoolSpec
+
 from .pool_series import PoolCollector
 from .store import Key
 from .targets.base import Turn
@@ -26,6 +28,11 @@ class Metrics:
         self._leader = Gauge("llm_operator_leader", "1 while this process leads, else 0", registry=registry)
         self._decisions = _ByLabel("llm_operator_decisions_total", "Decisions by their reason", "reason", registry)
         self._rescales = _ByLabel("llm_operator_rescales_total", "Changes of a pool's size", "direction", registry)
+        self._given_up = Counter(
+            "llm_operator_drains_given_up_total",
+            "Workers let go with their time to drain over: what they still ran goes back to the queue",
+            registry=registry,
+        )
         self._errors = _ByLabel("llm_operator_errors_total", "Turns and calls that failed, by kind", "kind", registry)
         self._events = _ByLabel(
             "llm_operator_events_total", "Kubernetes Events by what became of them", "outcome", registry
@@ -62,8 +69,8 @@ class Metrics:
         self._round.set(period)
         self._pools.set(pools)
 
-    def turn(self, key: Key, turn: Turn, seconds: float | None = None) -> None:
-        """One pool's turn is over. ``seconds``: what it took; None: nobody measured."""
+    def turn(self, key: Key, turn: Turn, seconds: float | None = None, spec: LLMWorkerPoolSpec | None = None) -> None:
+        """One pool's turn is over. ``seconds``: what it took, if measured; ``spec``: its spec, if it can be read."""
         if seconds is not None:
             self._turn.observe(seconds)
         if turn.failure is not None:
@@ -73,7 +80,8 @@ class Metrics:
         if turn.resized is not None:
             before, after = turn.resized
             self._rescales.inc("up" if after > before else "down")
-        period = self._series.of(key).take(turn)
+        self._given_up.inc(turn.given_up)
+        period = self._series.of(key).take(turn, spec)
         if period is not None:
             self._period.observe(period)
 

@@ -22,6 +22,7 @@ from .readers import Readers
 from .store import Key, Store
 from .targets.base import Sighting, TargetError, Turn
 from .tell import tell
+from .web.rows import Seen
 
 log = structlog.get_logger(__name__)
 _FLUSH = 1.0
@@ -56,11 +57,25 @@ class Reconciler:
         self._reading: set[Reading] = set()
         self._holding: dict[Key, Clash] | None = None
         """Who must hold. None: a pool has come, changed or gone since that was found out."""
+        self.on_turn: Callable[[Key, Turn], None] = lambda _key, _turn: None
+        """Told of each turn that has ended."""
+        self.on_gone: Callable[[Key], None] = lambda _key: None
+        """Told of each pool that is gone."""
 
     @property
     def known(self) -> list[Key]:
         """The pools there are, and those that were there at the last pass; in an order that stays."""
         return list({**self._store.pools.objects, **self._records})
+
+    def seen(self, key: Key) -> Seen | None:
+        """What is known of a pool, for those who only look; None: there is none."""
+        obj, record = self._store.pools.objects.get(key), self._records.get(key)
+        if obj is None:
+            return None
+        if record is None or record.uid != obj["metadata"]["uid"]:
+            return Seen(obj)
+        endpoint = record.endpoint if isinstance(record.endpoint, Endpoint) else None
+        return Seen(obj, record.last, record.pool.spec if record.pool else None, endpoint)
 
     async def close(self) -> None:
         """Give up the turns in progress: all they do can be done again. What they had to tell is told, if it can be."""
@@ -117,6 +132,7 @@ class Reconciler:
         if task := self._turning.pop(key, None):
             task.cancel()
         self._metrics.forget(key)
+        self.on_gone(key)
         log.info("pool gone", namespace=key[0], pool=key[1])
 
     def _ready(self, records: list[Record], *, changed: bool) -> list[Record]:
@@ -229,8 +245,9 @@ class Reconciler:
         record.failed(self._clocks.monotonic())
 
     def _done(self, record: Record, turn: Turn, seconds: float) -> None:
-        self._metrics.turn(record.key, turn, seconds)
+        self._metrics.turn(record.key, turn, seconds, None if record.pool is None else record.pool.spec)
         tell(record.key, record.last, turn)
+        self.on_turn(record.key, turn)
         record.last = turn
         if turn.failure is None or turn.failure.sized:
             record.backoff.clear()

@@ -37,7 +37,13 @@ class Settings(BaseSettings):
     """Whether a pool's Prometheus may be an address of this machine itself. Else who creates pools could ask its
     other services."""
     health_port: int = Field(default=8080, ge=0, le=65535)
-    """``/healthz`` and ``/metrics``. 0: any free port, which the log names."""
+    """``/healthz``, ``/metrics`` and the page. 0: any free port, which the log names."""
+    web_access: Literal["local", "all", "off"] = "local"
+    """Who may read the page on ``HEALTH_PORT``, which has no login. ``local``: this machine alone, in a pod those who
+    may ``kubectl port-forward``; ``all``: whoever reaches the port; ``off``: there is no page."""
+    web_hosts: str = Field(default="", max_length=2048, pattern=r"^[A-Za-z0-9.,-]*$")
+    """Names under which the page may be reached, beside addresses, names without a dot and those of the cluster:
+    separated by commas. Others are refused, so that no page of elsewhere can pass itself off as this one."""
     leader_election: bool = True
     """Off: this process leads at once. Two at once do no harm but write twice."""
     leader_lease: str = Field(default="llmpool-operator", pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
@@ -48,10 +54,15 @@ class Settings(BaseSettings):
     """After a leader's death the next one begins within this and two fifteenths more. API calls may take two fifths."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("log_level", mode="before")
+    @field_validator("log_level", "web_access", mode="before")
     @classmethod
     def _any_case(cls, given: object) -> object:
         return given.lower() if isinstance(given, str) else given
+
+    @property
+    def web_names(self) -> frozenset[str]:
+        """The names of ``web_hosts``."""
+        return frozenset(name.lower() for name in self.web_hosts.split(",") if name)
 
     @property
     def namespace(self) -> str | None:

@@ -53,6 +53,17 @@ class OperatorProcess:
         with direct.open(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
             return answer.status, answer.read().decode()
 
+    def listens(self) -> None:
+        """Wait until its health server does."""
+        self.child.wait_until(self._answers, 30, "it listens")
+
+    def _answers(self) -> bool:
+        try:
+            self.get("/metrics")
+        except OSError:
+            return False
+        return True
+
     @asynccontextmanager
     async def kept_alive(self) -> AsyncIterator[None]:
         """Start it, and again whenever it ends, as a kubelet does; stop it at the end."""

@@ -79,7 +79,8 @@ class App:
         self._channels.start()
         self._gpus.start()
         waiting = watch_waiting(self._settings, self._made.watch.waiting)
-        beside = [asyncio.create_task(each) for each in (self._turn(), self._filters.run(), waiting)]
+        turning = (self._turn(), self._filters.run(), waiting, self._made.depths.run())
+        beside = [asyncio.create_task(each) for each in turning]
         try:
             await self._worker.run(stop, hurry, self._settings.worker_drain / 1_000, self._peeks)
         finally:

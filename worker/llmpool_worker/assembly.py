@@ -18,6 +18,7 @@ from .cache import Cache, Serving
 from .cache.digests import Digests
 from .cancels import CancelListener
 from .clock import RedisClock
+from .depths import Depths
 from .durability import Durability, Wanted
 from .filters import Filters, make_limits
 from .from_settings import make_limits_of_queues, make_retries, make_run_limits
@@ -30,7 +31,7 @@ from .leases import LeaseKeeper
 from .models.assembly import ModelSide, make_model_side
 from .queue.cache_store import CacheStore
 from .queue.connections import COMMAND_TIMEOUT_S, Connections
-from .queue.store import QueueStore, Tended
+from .queue.store import Depth, QueueStore, Tended
 from .reporter import Identity, Reporter
 from .routing import Chains
 from .runner import Ended, Runner
@@ -74,6 +75,7 @@ class Assembled:
     peeks: list[Peek]
     models: ModelSide
     watch: Watch
+    depths: Depths
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,14 @@ class Counted:
             log.warning("reaped", queue=keys.queue, jobs=tended.reaped)
         if tended.promoted:
             self.metrics.promoted.labels(keys.queue).inc(tended.promoted)
+
+    def depth(self, keys: QueueKeys, depth: Depth | None) -> None:
+        """A queue was read; None: it couldn't be."""
+        if depth is None:
+            self.metrics.depth(keys.queue, {}, None)
+            return
+        jobs = {"ready": depth.ready, "delayed": depth.delayed, "in_flight": depth.in_flight, "dead": depth.dead}
+        self.metrics.depth(keys.queue, jobs, depth.oldest_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +151,8 @@ def assemble(given: Given) -> Assembled:
     frame.journeys.meet(make_neighbours(frame, parts, models, admission, watch))
     frame.worker.assemble(parts)
     peeks = intake.peeks(lambda: connections.peeker(s.job_max_bytes))
-    return Assembled(frame.worker, parts.reporter, peeks, models, watch)
+    depths = Depths(connections.repeating(), frame.store, list(s.queues), counted.depth, frame.failed("depth"))
+    return Assembled(frame.worker, parts.reporter, peeks, models, watch, depths)
 
 
 def make_frame(given: Given) -> Frame:

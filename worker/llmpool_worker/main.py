@@ -72,7 +72,11 @@ def _run() -> int:
     except SettingsError as error:
         sys.stderr.write(f"llmpool-worker can't start:\n{error}\n")
         return 2
-    configure(settings.log_level)
+    try:
+        configure(settings.log_level, file=settings.log_file)
+    except OSError as error:
+        sys.stderr.write(f"llmpool-worker can't start:\nLOG_DIR: {settings.log_dir}: {error.strerror or error}\n")
+        return 2
     for name, meant in misspelt_variables().items():
         log.warning("unknown_variable", variable=name, did_you_mean=meant)
     try:

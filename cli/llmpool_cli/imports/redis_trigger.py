@@ -33,6 +33,7 @@ def take_redis(draft: Draft, triggers: list[Fields]) -> None:
     if not lengths:
         return
     _take_queues(draft, lengths)
+    _note_databases(draft, triggers)
     if not draft.given.redis_url:
         draft.spec["redis"] = {"url": _one_address(triggers)}
 
@@ -52,6 +53,23 @@ def _take_queues(draft: Draft, lengths: dict[str, int]) -> None:
             "KEDA takes the largest size that one list asks for; a pool adds the lists up, "
             "weighted by their listLength",
         )
+
+
+def _note_databases(draft: Draft, triggers: list[Fields]) -> None:
+    """Lists of several databases: a pool looks into the one of its address.
+
+    Raises:
+        ImportFault: no address is given that says which.
+    """
+    parts = [trigger.part("metadata") for trigger in triggers if trigger.text("type") != "redis-cluster"]
+    first, *others = [(part.at("databaseIndex"), part.whole("databaseIndex", 0)) for part in parts] or [("", 0)]
+    for at, index in others:
+        if index == first[1]:
+            continue
+        found = f"got {index}, and {first[0]} is {first[1]}: a pool has one database"
+        if not draft.given.redis_url:
+            raise ImportFault(f"{at}: {found}. Import them one by one, or give the address for all: --redis-url URL")
+        draft.note(at, f"{found}, that of --redis-url; lists elsewhere are not seen")
 
 
 def _note_the_rest(draft: Draft, trigger: Fields, metadata: Fields) -> None:

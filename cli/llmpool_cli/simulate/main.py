@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from llmpool_cli.lines import USAGE, Output, fail, note
 from llmpool_contract.pool import LLMWorkerPoolSpec
 
 from . import options as o
+from .held import held_by_hand, schedules_begin
 from .hpa import HpaPolicy
 from .keda import KedaPolicy
 from .outcome import Outcome, outcome_of
@@ -87,6 +89,8 @@ def simulate_command(
     )
     if decode < decode_alone:
         fail(f"--decode: got {decode:g}, allowed are --decode-alone ({decode_alone:g}) and more", USAGE)
+    if png is not None and not no_png:
+        _refuse_unwritable(png)
     worker = WorkerTerms(
         concurrency=spec.worker.concurrency,
         startup=startup,
@@ -142,7 +146,7 @@ def _read(
         shaped_trace = shaped(trace, shape, seed)
     except (SpecError, TraceError) as error:
         fail(str(error), USAGE)
-    for line in left_out:
+    for line in (*left_out, *held_by_hand(spec), *schedules_begin(spec, shaped_trace)):
         note(line)
     return spec, shaped_trace
 
@@ -168,6 +172,14 @@ def _write(path: Path, trace: Trace) -> None:
         path.write_text(to_csv(trace), encoding="utf-8")
     except OSError as error:
         fail(f"{path}: can't be written: {error.strerror}")
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Before the run, which may take minutes. A disk that is full is told afterwards."""
+    if not path.parent.is_dir():
+        fail(f"{path}: can't be written: no such folder")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        fail(f"{path}: can't be written: permission denied")
 
 
 def _draw(asked: Path | None, trace: Trace, runs: Sequence[tuple[Outcome, Record]], slo: float) -> None:

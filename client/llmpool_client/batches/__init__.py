@@ -7,7 +7,8 @@ from .errors import BadBatch, BatchTimeout, OtherBatch, UnknownBatch
 from .file import BatchFile, examine
 from .outcomes import Outcome
 from .record import Batch
-from .responses import line_of
+from .requests import job_fields
+from .responses import body_of, line_of
 from .sync import SyncBatches
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "RequestState",
     "SyncBatches",
     "UnknownBatch",
+    "body_of",
     "check_bodies",
     "examine",
+    "job_fields",
     "line_of",
 ]

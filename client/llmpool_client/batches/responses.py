@@ -15,7 +15,7 @@ def line_of(batch: Batch, outcome: Outcome) -> dict[str, Any] | None:
     """The line for one request: with a response where it succeeded, else with an error; None: it hasn't ended yet."""
     line: dict[str, Any] = {"id": outcome.job_id, "custom_id": outcome.custom_id, "response": None, "error": None}
     if outcome.result is not None:
-        body = _BODIES[batch.endpoint](outcome.result, batch.created_ms // 1_000)
+        body = body_of(batch.endpoint, outcome.result, batch.created_ms // 1_000)
         line["response"] = {"status_code": 200, "request_id": outcome.job_id, "body": body}
         return line
     if outcome.state.is_end:
@@ -26,6 +26,11 @@ def line_of(batch: Batch, outcome: Outcome) -> dict[str, Any] | None:
         }
         return line
     return None
+
+
+def body_of(endpoint: str, result: Result, created_s: int) -> dict[str, Any]:
+    """The body of OpenAI's answer for one of its endpoints, from the result of a job that succeeded."""
+    return _BODIES[endpoint](result, created_s)
 
 
 def _chat(result: Result, created: int) -> dict[str, Any]:

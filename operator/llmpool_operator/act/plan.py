@@ -108,6 +108,8 @@ class Plan:
     """What to ask for then."""
     waits: tuple[str, ...] = ()
     """What it waits for, a sentence each."""
+    given_up: int = 0
+    """Workers that this step lets go without their word that they hold nothing: their time to drain is over."""
 
 
 def make_plan(scene: Scene, wanted: int) -> Plan:
@@ -142,6 +144,7 @@ def _shrink(scene: Scene, wanted: int) -> Plan:
         unmark=_unmarks(scene, removed),
         replicas=replicas,
         waits=(*_still_draining(scene, chosen, free), *waits),
+        given_up=sum(scene.given_up(pod) and not scene.drained(pod) and pod.name not in free for pod in removed),
     )
 
 

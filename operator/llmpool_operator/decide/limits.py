@@ -36,7 +36,15 @@ def limit(
         allowed = max(fastest, bounds.lower)
         if wanted < allowed:
             return _too_few(wanted, allowed, bounds.lower < fastest)
-    return Limited(wanted, Reason.DESIRED_WITHIN_RANGE, f"{wanted} is within the range that is allowed now")
+    return Limited(wanted, Reason.DESIRED_WITHIN_RANGE, not_limited(wanted, bounds))
+
+
+def not_limited(replicas: int, bounds: Bounds) -> str:
+    """The sentence for a size that no limit changed. One that is wanted and there already may be out of bounds."""
+    if bounds.lower <= replicas <= bounds.upper:
+        return f"{replicas} is within the range that is allowed now"
+    side = "less than minReplicas" if replicas < bounds.lower else "more than maxReplicas"
+    return f"{replicas} is wanted and there already: nothing is limited, though it is {side}"
 
 
 def _too_many(wanted: int, allowed: int, by_rate: bool) -> Limited:

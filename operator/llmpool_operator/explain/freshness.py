@@ -17,6 +17,7 @@ _RECENT = 300.0
 _LEASE = 15.0
 """Seconds that a Lease lasts by default: one that was given back says 1."""
 _NO_OPERATOR = "no operator has looked at this pool: see that one runs, and that its WATCH_NAMESPACE has this namespace"
+_ONLY_WRITTEN = "this pool has never been in a cluster: there, an operator sizes it and writes a status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def _judge(
     outlived = isinstance(leader, Leader) and age is not None and age <= _RECENT and leader.has_ended_by(now - age)
     if isinstance(leader, Leader) and not alive and not outlived:
         return _dead(leader, now), True
+    if not status and leader is None and not pool["metadata"].get("uid"):
+        return _ONLY_WRITTEN, True
     if not status:
         return _NO_OPERATOR, True
     written = "the status has no time" if age is None else f"the status was written {ago(age)}"

@@ -75,6 +75,8 @@ class Resized:
     """What the rest waits for, a sentence each."""
     failure: TargetError | None = None
     """What failed beside the size."""
+    given_up: int = 0
+    """Workers that were let go with their time to drain over: what they still ran goes back to the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ class Turn:
     """Workers that drain in order to go, after the turn."""
     waits: tuple[str, ...] = ()
     """What the operator waits for, a sentence each."""
+    given_up: int = 0
+    """Drains that this turn gave up: their time was over."""
 
 
 class Target(Protocol):

@@ -158,7 +158,13 @@ class DeploymentTarget:
         if problem is not None and problem.reason != "Conflict" and (fault is None or fault.sized):
             fault = TargetError(problem.reason, problem.message, sized=True)
         self._intended = self._left()
-        return Resized(self._intended, draining=self._leaving(), waits=plan.waits, failure=fault)
+        return Resized(
+            self._intended,
+            draining=self._leaving(),
+            waits=plan.waits,
+            failure=fault,
+            given_up=plan.given_up if replicas_of(self._view.deployment) < scene.replicas else 0,
+        )
 
     async def report(self, turn: Turn) -> None:
         """Status and events."""

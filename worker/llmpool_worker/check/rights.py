@@ -41,6 +41,8 @@ SAMPLES: tuple[Sample, ...] = (
     ("TYPE", Kind.LIST),
     ("BLMOVE", Kind.LIST, Kind.LIST, "LEFT", "LEFT", "0.01"),
     ("LPOP", Kind.LIST),
+    ("LINDEX", Kind.LIST, "0"),
+    ("LLEN", Kind.LIST),
     ("HSET", Kind.HASH, "f", "1"),
     ("HINCRBY", Kind.HASH, "f", "1"),
     ("HSETNX", Kind.HASH, "f", "1"),

@@ -99,6 +99,18 @@ class Tended:
 
 
 @dataclass(frozen=True, slots=True)
+class Depth:
+    """What is in a queue at one moment, in jobs."""
+
+    ready: int
+    delayed: int
+    in_flight: int
+    dead: int
+    oldest_s: float | None
+    """Age of the oldest job at a ready list's head, s, by its ``enqueued_at``. None: there is none, or none says."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wished:
     """What a pool asks of this worker."""
 
@@ -117,7 +129,7 @@ class QueueStore:
         self._worker = worker
         self._claim, self._check, self._renew = Script("claim", "window"), Script("check"), Script("renew")
         self._settle, self._tend = Script("settle", "window"), Script("tend")
-        self._append, self._report = Script("append"), Script("report")
+        self._append, self._report, self._depth = Script("append"), Script("report"), Script("depth")
 
     async def claim(
         self,
@@ -202,6 +214,13 @@ class QueueStore:
             int(n) for n in await self._tend(redis, names, [100, self.limits.lease_ms])
         )
         return Tended(now, reaped, promoted, due if due >= 0 else None, lease_end if lease_end >= 0 else None)
+
+    async def depth(self, redis: Redis, keys: QueueKeys) -> Depth:
+        """What is in the queue now. Changes nothing."""
+        names = [*keys.ready, keys.delayed, keys.claimed, keys.dead]
+        now, ready, delayed, in_flight, dead, since = await self._depth(redis, names, [])
+        oldest_s = max(0.0, int(now) / 1_000 - float(since)) if since else None  # the producer's clock may be ahead
+        return Depth(int(ready), int(delayed), int(in_flight), int(dead), oldest_s)
 
     async def append(self, redis: Redis, chunk: StreamChunk) -> bool:
         """Add pieces to a job's stream; False: the job isn't ours any more. May be repeated."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -64,6 +65,11 @@ class Settings(
     """One worker's settings. Field names are the environment variables in lower case."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    @property
+    def log_file(self) -> Path | None:
+        """Where the log is written to beside stderr: a file for each worker, since several share a volume."""
+        return None if self.log_dir is None else self.log_dir / f"{self.worker_id}.log"
 
     @classmethod
     def settings_customise_sources(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
@@ -20,6 +21,8 @@ class ServingSettings(BaseModel):
     """0: any free port, which the log names"""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """`debug`, `info`, `warning` or `error`, in any case. JSON lines on stderr, plain ones on a terminal"""
+    log_dir: Path | None = None
+    """Folder for a file with the same lines, `WORKER_ID.log`: new after 10 MB, with three older ones kept"""
 
     @field_validator("log_level", mode="before")
     @classmethod

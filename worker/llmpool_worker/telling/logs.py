@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 
@@ -15,8 +18,19 @@ _QUIET = frozenset({"succeeded", "released"})
 _LOUD = frozenset({"failed", "postponed", "lost"})
 
 
-def configure(level: str, *, tty: bool | None = None) -> None:
-    """Set up structlog for the whole process. ``level``: debug, info, warning or error."""
+_FILE_BYTES = 10_000_000
+_OLDER_FILES = 3
+
+
+def configure(level: str, *, tty: bool | None = None, file: Path | None = None) -> None:
+    """Set up structlog for the whole process. ``level``: debug, info, warning or error.
+
+    ``file`` gets the same lines as JSON. Raises OSError where it can't be written.
+    """
+    out: TextIO | _Both = sys.stderr
+    if file is not None:
+        out = _Both(sys.stderr, RotatingFileHandler(file, maxBytes=_FILE_BYTES, backupCount=_OLDER_FILES))
+        tty = False
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -26,9 +40,26 @@ def configure(level: str, *, tty: bool | None = None) -> None:
             _renderer(sys.stderr.isatty() if tty is None else tty),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", out)),
         cache_logger_on_first_use=True,
     )
+
+
+class _Both:
+    """What structlog writes lines to: stderr and a file that rotates."""
+
+    def __init__(self, stream: TextIO, file: RotatingFileHandler) -> None:
+        self._stream = stream
+        self._file = file
+
+    def write(self, text: str) -> None:
+        """One line, its end included. A file that has become unwritable is told on stderr; the line is there, too."""
+        self._stream.write(text)
+        self._file.emit(logging.makeLogRecord({"msg": text.rstrip("\n")}))
+
+    def flush(self) -> None:
+        """As a stream's; the file flushes each line itself."""
+        self._stream.flush()
 
 
 def _renderer(tty: bool) -> structlog.typing.Processor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from llmpool_contract.report import GPUReport
 
 from .labels import NAN
+
+QUEUE_STATES = ("ready", "delayed", "in_flight", "dead")
 
 
 class MachineMetrics:
@@ -29,6 +31,11 @@ class MachineMetrics:
         self._queue = gauge(
             "queue_jobs", "A queue as it stands in Redis, the same for each of its workers: take max.", "queue", "state"
         )
+        self._oldest = gauge(
+            "queue_oldest_seconds",
+            "Age of the oldest job at a list's head, by its enqueued_at; no series: none waits or says. Take max.",
+            "queue",
+        )
         self._rates = gauge("processing_rate", "Per second, over the last minute of work.", "what")
         self._gpu_busy = gauge("gpu_utilization_ratio", "Time in which a kernel ran, 0..1: busy, not load.", "gpu")
         self._gpu_used = gauge("gpu_memory_used_bytes", "Memory in use on a GPU, by whomever.", "gpu")
@@ -38,10 +45,11 @@ class MachineMetrics:
         """Once, at the start."""
         self._info.labels(version, backend).set(1)
 
-    def depth(self, queue: str, ready: int | None, delayed: int | None, in_flight: int | None) -> None:
-        """Jobs of a queue by state; None: not known."""
-        for state, jobs in (("ready", ready), ("delayed", delayed), ("in_flight", in_flight)):
-            _set(self._queue, jobs, queue, state)
+    def depth(self, queue: str, jobs: Mapping[str, int | None], oldest_s: float | None) -> None:
+        """Jobs of a queue by state, and the age of the oldest that waits, seconds; None, or no state: not known."""
+        for state in QUEUE_STATES:
+            _set(self._queue, jobs.get(state), queue, state)
+        _set(self._oldest, oldest_s, queue)
 
     def rates(self, jobs: float | None, tokens: float | None) -> None:
         """Settled jobs and output tokens per second; None: no work yet."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.exposition import generate_latest
 
+from llmpool_contract.models import folded
 from llmpool_worker.telling.events import JobEvent
 
 from .guards import GuardMetrics
@@ -46,6 +47,10 @@ class Metrics:
     def __call__(self, event: JobEvent) -> None:
         """Count one settled claim."""
         self.jobs.count(event)
+        if event.code == "retry_budget":
+            self.guards.retry_refused(event.queue)
+        elif event.code == "breaker_open" and event.model is not None:
+            self.guards.breaker_refused(folded(event.model))
 
     def told(self, channel: str, outcome: str, count: int) -> None:
         """What became of things that a channel was to tell."""

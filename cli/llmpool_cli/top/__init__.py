@@ -1,0 +1,1 @@
+"""``llmpool top``: pools, queues, workers and models at a glance, live."""

@@ -1,0 +1,1 @@
+"""An OpenAI-style gateway in front of the queue: a template to copy."""

@@ -1,0 +1,1 @@
+"""The operator's page: what it knows, for people, over HTTP. Only reads."""
