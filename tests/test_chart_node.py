@@ -57,6 +57,12 @@ class Release:
     def kubectl(self, *arguments: str) -> str:
         return self._run("kubectl", "--namespace", self.namespace, *arguments)
 
+    async def knows_pools(self) -> bool:
+        """Whether whoever asks the API server what there is finds pools."""
+        return "llmworkerpools" in self.kubectl(
+            "api-resources", "--cached=false", "--api-group", "llmpool.dev", "-o", "name"
+        )
+
     async def is_empty(self) -> bool:
         """Whether no pool and no Deployment is left; the garbage collector comes after Helm."""
         return self.kubectl("get", "lwp,deployments", "-o", "name") == ""
@@ -105,6 +111,8 @@ async def test_a_release_from_install_to_uninstall(release: Release) -> None:
     restricted = "pod-security.kubernetes.io/enforce=restricted"
     release.kubectl("label", "namespace", release.namespace, restricted)
     release.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    # A kind that is new takes a moment until Helm finds it, and pools of an unknown kind are left out.
+    await eventually(release.knows_pools, 60, "the kind in the API server's lists")
     release.put("install")
     assert "succeeded" in release.helm("test", "--logs")
     await release.sized(0)
