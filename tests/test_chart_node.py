@@ -89,10 +89,7 @@ class Release:
 
 
 @pytest.fixture
-def release(tmp_path: Path) -> Iterator[Release]:
-    lab = Lab.find()
-    if lab is None:
-        pytest.skip("no lab on this machine")
+def release(lab: Lab, tmp_path: Path) -> Iterator[Release]:
     lab.docker()
     lab.cluster_node()
     lab.image(f"llm-worker:{TAG}", "Dockerfile.worker")

@@ -9,7 +9,7 @@ from llmpool_contract import PoolConfig, PoolKeys
 from llmpool_operator.kube import KubeAPI, collection, deployment_path, pool_path, pools_path
 from tests.support.bare_node import BareNode
 from tests.support.control_plane import ControlPlane
-from tests.support.operator_process import OperatorProcess, Pools, apply_crd, pool_document
+from tests.support.operator_process import OperatorProcess, Pools, apply_crd, foreign_deployment, pool_document
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -29,17 +29,7 @@ async def test_observe_decides_and_writes_nothing(
     pools: Pools, control_plane: ControlPlane, redis_server: RedisServer, redis_url: str, tmp_path: Path
 ) -> None:
     """Beside another autoscaler the status tells what it would do; Deployment, Redis and other pools are untouched."""
-    labels = {"app": "theirs"}
-    theirs = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "theirs", "namespace": pools.namespace},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "b"}]}},
-        },
-    }
+    theirs = foreign_deployment(pools.namespace, "theirs", replicas=1)
     made = await pools.api.create(collection(pools.namespace, "deployments", "apps/v1"), theirs)
     with redis_server.client() as client:
         client.rpush("llm-chat", *["{}"] * 20)

@@ -16,7 +16,7 @@ from llmpool_operator.kube import KubeAPI, collection, deployment_path, pool_pat
 from tests.support.api_calls import APICalls, writes
 from tests.support.bare_node import BareNode
 from tests.support.control_plane import ControlPlane
-from tests.support.operator_process import Door, OperatorProcess, Pools, apply_crd, pool_document
+from tests.support.operator_process import Door, OperatorProcess, Pools, apply_crd, foreign_deployment, pool_document
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -241,17 +241,7 @@ async def test_a_foreign_deployment_is_refused(
     pools: Pools, operator: OperatorProcess, redis_server: RedisServer, redis_url: str
 ) -> None:
     """A Deployment of the pool's name that isn't the pool's is never touched, and the pool says so."""
-    labels = {"app": "theirs"}
-    theirs = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "chat", "namespace": pools.namespace},
-        "spec": {
-            "replicas": 1,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "b"}]}},
-        },
-    }
+    theirs = foreign_deployment(pools.namespace, "chat", replicas=1)
     await pools.api.create(collection(pools.namespace, "deployments", "apps/v1"), theirs)
     push(redis_server, 50)
     with operator:

@@ -19,7 +19,7 @@ from llmpool_operator.targets.observed import LOOK_EVERY, ObservedTarget
 from tests.support.control_plane import ControlPlane
 from tests.support.kubelet import Kubelet
 from tests.support.ollama_process import OllamaProcess
-from tests.support.operator_process import OperatorProcess, Pools, apply_crd, pool_document
+from tests.support.operator_process import OperatorProcess, Pools, apply_crd, foreign_deployment, pool_document
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 from tests.support.worker_process import chat_job, everywhere, results
@@ -270,17 +270,7 @@ async def test_another_autoscaler_is_not_fought(
 
 async def test_observe_only_looks(pools: Pools) -> None:
     """A pool in mode Observe finds the size of a Deployment that isn't its own, and asks nothing of it."""
-    labels = {"app": "theirs"}
-    theirs = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "theirs", "namespace": pools.namespace},
-        "spec": {
-            "replicas": 2,
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "b"}]}},
-        },
-    }
+    theirs = foreign_deployment(pools.namespace, "theirs", replicas=2)
     document = pool_document(pools.namespace, "chat", "redis://r", mode="Observe", target={"name": "theirs"})
     now = 0.0
     target = ObservedTarget(pools.api, _Nobody(), pool=parse_pool(document), monotonic=lambda: now)

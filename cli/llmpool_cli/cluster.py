@@ -93,6 +93,12 @@ async def read_pool(api: KubeAPI, namespace: str, name: str) -> Object:
         fail(f"no {KIND} {name} in namespace {namespace}: `llmpool pools -A` lists all")
 
 
+def ready_of(pool: Object) -> Object:
+    """A pool's condition Ready; empty: its operator hasn't said."""
+    conditions = (pool.get("status") or {}).get("conditions") or ()
+    return next((condition for condition in conditions if condition["type"] == "Ready"), {})
+
+
 def no_crd() -> NoReturn:
     """The cluster has never heard of pools."""
     fail(f"this cluster has no {PLURAL}.llmpool.dev: kubectl apply -f crds/llmworkerpools.yaml")

@@ -11,7 +11,7 @@ import typer
 from llmpool_operator.explain.times import seconds_of
 from llmpool_operator.kube import KubeAPI, Object, pools_path
 
-from .cluster import Kubeconfig, Namespace, ask, namespace_or_current
+from .cluster import Kubeconfig, Namespace, ask, namespace_or_current, ready_of
 from .session import Output
 from .terminal import duration, table
 
@@ -42,7 +42,7 @@ def pools(
 
 def _facts(pool: Object) -> dict[str, Any]:
     metadata, status = pool["metadata"], pool.get("status") or {}
-    ready: Object = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
+    ready = ready_of(pool)
     born = seconds_of(metadata.get("creationTimestamp"))
     return {
         "namespace": metadata["namespace"],

@@ -30,7 +30,7 @@ class PoolWorkers:
 async def read_workers(redis: Redis, pool: str, now_ms: int) -> PoolWorkers:
     """All reports of a pool. One that can't be read is as good as a stale one."""
     raw: Any = await redis.hgetall(PoolKeys(pool).workers)
-    reports = {name: _report(value) for name, value in sorted(raw.items())}
+    reports = {name: report_of(value) for name, value in sorted(raw.items())}
     fresh = {name: report for name, report in reports.items() if report is not None and report.is_fresh(now_ms)}
     return PoolWorkers(pool, tuple(fresh.values()), tuple(_text(name) for name in reports if name not in fresh))
 
@@ -55,7 +55,8 @@ def _is_pool(name: str) -> bool:
     return True
 
 
-def _report(raw: Any) -> WorkerReport | None:
+def report_of(raw: Any) -> WorkerReport | None:
+    """None: written by another version, in a way that can't be read."""
     try:
         return WorkerReport.model_validate_json(raw)
     except ValidationError:

@@ -103,6 +103,21 @@ async def apply_crd(api: KubeAPI) -> None:
     await eventually(established, 20, "the CRD is established")
 
 
+def foreign_deployment(namespace: str, name: str, *, replicas: int) -> Object:
+    """A Deployment that is no pool's."""
+    labels = {"app": "theirs"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "b"}]}},
+        },
+    }
+
+
 def pool_document(namespace: str, name: str, redis_url: str, **spec: Any) -> Object:
     """A pool with one queue, five jobs a worker, and whatever else is given."""
     scaling = {"minReplicas": 0, "maxReplicas": 20, "idleSeconds": 2, **spec.pop("scaling", {})}

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from llmpool_cli.cluster import ready_of
 from llmpool_client import PoolWorkers, QueueState
 from llmpool_contract import WorkerReport
 from llmpool_operator.explain.times import seconds_of
@@ -84,7 +85,7 @@ class Frame:
 def pool_row(pool: Object) -> PoolRow:
     """A pool's object as a row."""
     metadata, status = pool["metadata"], pool.get("status") or {}
-    ready: Object = next((c for c in status.get("conditions") or () if c["type"] == "Ready"), {})
+    ready = ready_of(pool)
     decision = status.get("decision") or {}
     words = [decision.get("reason"), decision.get("message") or status.get("message")]
     return PoolRow(

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
 from redis.asyncio import Redis
 
 from llmpool_client.status import JobStatus, job_status, read_result
-from llmpool_contract import PRIORITIES, BadJob, Job, PoolKeys, QueueKeys, Result, WorkerReport, parse_job
+from llmpool_client.workers import report_of
+from llmpool_contract import PRIORITIES, BadJob, Job, PoolKeys, QueueKeys, Result, parse_job
 from llmpool_contract.element import Element, decode
 from llmpool_contract.mark import read_mark
 
@@ -82,7 +82,7 @@ class FactFinder:
 
     async def _workers(self, pool: str, queue: str, now_ms: int) -> WorkersSeen:
         raw: Any = await self._redis.hvals(PoolKeys(pool).workers)
-        reports = [report for each in raw if (report := _report(each)) is not None and queue in report.queues]
+        reports = [report for each in raw if (report := report_of(each)) is not None and queue in report.queues]
         reports.sort(key=lambda report: report.worker)
         return WorkersSeen(
             pool=pool,
@@ -147,11 +147,3 @@ def _attempts(result: Result | None, element: Element | None) -> int | None:
     if result is not None:
         return result.attempts
     return None if element is None else element.attempts
-
-
-def _report(raw: bytes) -> WorkerReport | None:
-    """None: written by another version, in a way that can't be read."""
-    try:
-        return WorkerReport.model_validate_json(raw)
-    except ValidationError:
-        return None
