@@ -142,3 +142,10 @@ def test_a_pool_s_spec_needs_no_redis() -> None:
     code = "import sys, llmpool_contract.pool; print('redis' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_commands_for_jobs_load_no_kubernetes_client() -> None:
+    """Their options of a cluster are for `status` without an id alone: nobody else pays for its client at the start."""
+    program = "import sys, llmpool_cli.jobs; print([m for m in ('kubernetes', 'llmpool_operator') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -15,24 +15,14 @@ from kubernetes.aio.config.config_exception import ConfigException
 from llmpool_contract.labels import KIND, PLURAL
 from llmpool_operator.kube import APIError, KubeAPI, Object, pool_path
 
+from .lines import Kubeconfig as Kubeconfig
+from .lines import Namespace as Namespace
 from .session import fail
 
 T = TypeVar("T")
 _DEFAULT = "~/.kube/config"
 _OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
-Kubeconfig = Annotated[
-    str,
-    typer.Option(
-        envvar="KUBECONFIG",
-        show_envvar=True,
-        help="Which cluster. Default: the pod's service account, else ~/.kube/config.",
-        show_default=False,
-    ),
-]
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="The pool's. Default: that of the current context.")
-]
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="The pool's name.")]
 
 

@@ -10,7 +10,7 @@ import typer
 from llmpool_client import Client, JobStatus, ResultTimeout
 
 from .answer import finish
-from .cluster import Kubeconfig, Namespace
+from .lines import Kubeconfig, Namespace
 from .session import DEFAULT_REDIS_URL, FAILED, OneQueue, Output, RedisUrl, Timeout, ask, fail, note
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
